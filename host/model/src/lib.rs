@@ -1,0 +1,25 @@
+//! Values, ids, plans, manifests, limits and errors: what every other crate speaks in.
+//!
+//! Invariant: nothing here does I/O or reads a clock, and nothing here knows Postgres, wasmtime or HTTP.
+
+mod arguments;
+mod database;
+mod failure;
+mod id;
+mod limits;
+mod manifest;
+mod path;
+mod plan;
+mod schema;
+mod value;
+
+pub use arguments::{ArgumentsError, ArgumentsValidator, SchemaError};
+pub use database::{Database, DatabaseError, Pending};
+pub use failure::{Code, Failure};
+pub use id::{DocumentId, IdError};
+pub use limits::Limits;
+pub use manifest::{FunctionManifest, Kind, Manifest, ManifestError, TableManifest};
+pub use path::{FunctionPath, PathError};
+pub use plan::{Condition, Operator, Order, Plan, PlanError};
+pub use schema::{Index, Schema, SchemaConflict, Table};
+pub use value::{decode_convex, encode_convex};

@@ -1,0 +1,139 @@
+create schema if not exists convoke;
+
+-- The number of a table is part of every id of its rows, so it is given once and never used again.
+create table if not exists convoke.tables (
+  number integer generated always as identity (start with 10001) primary key,
+  project text not null,
+  name text not null,
+  unique (project, name)
+);
+
+create or replace function convoke.now_ms() returns double precision
+language sql volatile parallel safe
+as $$ select extract(epoch from clock_timestamp())::double precision * 1000 $$;
+
+-- RFC 9562, version 7: 48 bits of milliseconds, the rest random but for version and variant.
+create or replace function convoke.uuid_v7() returns uuid
+language sql volatile parallel safe
+as $$
+  select encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send(floor(convoke.now_ms())::bigint) from 3) from 1 for 6),
+      52, 1), 53, 1),
+    'hex')::uuid
+$$;
+
+-- A write that must hit its rows fails in its own statement, so that a commit already on its way rolls back.
+create or replace function convoke.expect_rows(found bigint, expected bigint, table_name text) returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+  if found <> expected then
+    raise exception 'table "%" lacks % of % documents', table_name, expected - found, expected
+      using errcode = 'no_data_found', table = table_name;
+  end if;
+end
+$$;
+
+create or replace function convoke.fletcher16(bytes bytea) returns integer
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  low integer := 0;
+  high integer := 0;
+begin
+  for position in 0 .. length(bytes) - 1 loop
+    low := (low + get_byte(bytes, position)) % 255;
+    high := (high + low) % 255;
+  end loop;
+  return (high << 8) | low;
+end
+$$;
+
+create or replace function convoke.encode_id(table_number integer, id uuid) returns text
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  alphabet constant text := '0123456789abcdefghjkmnpqrstvwxyz';
+  rest integer := table_number;
+  bytes bytea := '';
+  checksum integer;
+  bits integer := 0;
+  held integer := 0;
+  result text := '';
+begin
+  loop
+    if rest < 128 then
+      bytes := bytes || set_byte('\x00', 0, rest);
+      exit;
+    end if;
+    bytes := bytes || set_byte('\x00', 0, (rest & 127) | 128);
+    rest := rest >> 7;
+  end loop;
+  bytes := bytes || uuid_send(id);
+  checksum := convoke.fletcher16(bytes);
+  bytes := bytes || set_byte('\x00', 0, checksum & 255) || set_byte('\x00', 0, checksum >> 8);
+  for position in 0 .. length(bytes) - 1 loop
+    bits := ((bits << 8) | get_byte(bytes, position)) & 65535;
+    held := held + 8;
+    while held >= 5 loop
+      held := held - 5;
+      result := result || substr(alphabet, ((bits >> held) & 31) + 1, 1);
+    end loop;
+  end loop;
+  if held > 0 then
+    result := result || substr(alphabet, ((bits << (5 - held)) & 31) + 1, 1);
+  end if;
+  return result;
+end
+$$;
+
+-- The id that clients see for a row: convoke.id('demo.messages', _id).
+create or replace function convoke.id(relation regclass, id uuid) returns text
+language sql stable strict parallel safe
+as $$
+  select convoke.encode_id(t.number, id)
+  from convoke.tables t
+  join pg_namespace n on n.nspname = t.project
+  join pg_class c on c.relnamespace = n.oid and c.relname = t.name
+  where c.oid = relation
+$$;
+
+-- The row that an id of clients means: select * from demo.messages where _id = convoke.uuid('…').
+create or replace function convoke.uuid(id text) returns uuid
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  alphabet constant text := '0123456789abcdefghjkmnpqrstvwxyz';
+  bits integer := 0;
+  held integer := 0;
+  digit integer;
+  bytes bytea := '';
+  body bytea;
+  checksum integer;
+begin
+  if length(id) not between 31 and 37 then
+    raise exception 'not a document id: %', id using errcode = 'invalid_text_representation';
+  end if;
+  for position in 1 .. length(id) loop
+    digit := strpos(alphabet, substr(id, position, 1)) - 1;
+    if digit < 0 then
+      raise exception 'not a document id: %', id using errcode = 'invalid_text_representation';
+    end if;
+    bits := ((bits << 5) | digit) & 65535;
+    held := held + 5;
+    if held >= 8 then
+      held := held - 8;
+      bytes := bytes || set_byte('\x00', 0, (bits >> held) & 255);
+    end if;
+  end loop;
+  body := substring(bytes from 1 for length(bytes) - 2);
+  checksum := get_byte(bytes, length(bytes) - 2) | (get_byte(bytes, length(bytes) - 1) << 8);
+  if checksum <> convoke.fletcher16(body) then
+    raise exception 'not a document id, its checksum does not match: %', id
+      using errcode = 'invalid_text_representation';
+  end if;
+  return encode(substring(body from length(body) - 15), 'hex')::uuid;
+end
+$$;

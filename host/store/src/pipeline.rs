@@ -1,0 +1,171 @@
+//! One connection of one call: its transaction, and statements sent behind one another without waiting.
+
+use std::pin::pin;
+use std::time::Instant;
+
+use convoke_model::{Code, DatabaseError, Failure};
+use convoke_sql::Statement;
+use deadpool_postgres::{Object, PoolError};
+use futures_util::FutureExt;
+use futures_util::future::{MaybeDone, maybe_done};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{NoTls, Row};
+
+use crate::Store;
+use crate::document::Bound;
+use crate::error::{Phase, chain, explain};
+
+/// A connection that ends its transaction when it is dropped, however the call ended.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// None only while being dropped.
+    client: Option<Object>,
+    deadline: Instant,
+    transaction_open: bool,
+    in_flight: bool,
+}
+
+/// What to send around the statements of one round trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Around {
+    pub(crate) begin: Option<&'static str>,
+    pub(crate) commit: bool,
+}
+
+impl Connection {
+    pub(crate) async fn open(store: &Store, deadline: Instant) -> Result<Self, DatabaseError> {
+        let client = store.inner.pool.get().await.map_err(|error| unavailable(&error))?;
+        Ok(Self { client: Some(client), deadline, transaction_open: false, in_flight: false })
+    }
+
+    pub(crate) fn transaction_open(&self) -> bool {
+        self.transaction_open
+    }
+
+    /// Sends everything at once and waits for all of it; gives the rows of the last statement.
+    pub(crate) async fn round_trip(
+        &mut self,
+        statements: &[Statement],
+        around: Around,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let phase = if around.commit { Phase::Commit } else { Phase::BeforeCommit };
+        self.in_flight = true;
+        let deadline = tokio::time::Instant::from_std(self.deadline);
+        let Some(client) = self.client.as_ref() else { return Ok(Vec::new()) };
+        let sent = async {
+            // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
+            let mut prepared = Vec::with_capacity(statements.len());
+            for statement in statements {
+                let handle = client.prepare_cached(&statement.text).await;
+                prepared.push(handle.map_err(|error| explain(&error, Phase::BeforeCommit))?);
+            }
+            if around.begin.is_some() {
+                self.transaction_open = true;
+            }
+            send(client, &prepared, statements, around).await.map_err(|error| explain(&error, phase))
+        };
+        let result = match tokio::time::timeout_at(deadline, sent).await {
+            Ok(result) => result,
+            // Still in flight: dropping the connection cancels the statement.
+            Err(_) => {
+                return Err(DatabaseError::Failed(Failure::new(Code::DeadlineExceeded, "the database took too long")));
+            }
+        };
+        self.in_flight = false;
+        if around.commit && result.is_ok() {
+            self.transaction_open = false;
+        }
+        result
+    }
+
+    /// Ends a transaction without waiting for the answer: what the connection does next queues behind it.
+    pub(crate) fn end_unwatched(&mut self, statement: &'static str) {
+        if let Some(client) = &self.client {
+            // One poll hands the message to the connection's task; the answer is discarded there.
+            let _ = pin!(client.batch_execute(statement)).now_or_never();
+        }
+        self.transaction_open = false;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.in_flight {
+            if let Some(client) = self.client.take() {
+                cancel(Object::take(client));
+            }
+        } else if self.transaction_open {
+            self.end_unwatched("rollback");
+        }
+    }
+}
+
+/// Stops what a lost call left running; the connection is closed, never used again.
+fn cancel(client: deadpool_postgres::ClientWrapper) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
+            tracing::warn!(error = %chain(&error), "could not cancel the statement of an ended call");
+        }
+        drop(client);
+    });
+}
+
+async fn send(
+    client: &Object,
+    prepared: &[tokio_postgres::Statement],
+    statements: &[Statement],
+    around: Around,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let bound: Vec<Vec<Bound<'_>>> =
+        statements.iter().map(|statement| statement.parameters.iter().map(Bound).collect()).collect();
+    let parameters: Vec<Vec<&(dyn ToSql + Sync)>> =
+        bound.iter().map(|row| row.iter().map(|value| value as &(dyn ToSql + Sync)).collect()).collect();
+
+    let mut begin = around.begin.map(|text| Box::pin(maybe_done(client.batch_execute(text))));
+    let mut running: Vec<_> = prepared
+        .iter()
+        .zip(&parameters)
+        .map(|(statement, parameters)| Box::pin(maybe_done(client.query(statement, parameters))))
+        .collect();
+    let mut commit = around.commit.then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
+
+    // The first poll of each writes its message: this loop is the order on the wire.
+    if let Some(begin) = &mut begin {
+        let _ = begin.as_mut().now_or_never();
+    }
+    for statement in &mut running {
+        let _ = statement.as_mut().now_or_never();
+    }
+    if let Some(commit) = &mut commit {
+        let _ = commit.as_mut().now_or_never();
+    }
+
+    if let Some(begin) = begin {
+        settle(begin).await?;
+    }
+    let mut rows = Vec::new();
+    for statement in running {
+        rows = settle(statement).await?;
+    }
+    if let Some(commit) = commit {
+        settle(commit).await?;
+    }
+    Ok(rows)
+}
+
+async fn settle<T, F>(mut future: std::pin::Pin<Box<MaybeDone<F>>>) -> Result<T, tokio_postgres::Error>
+where
+    F: Future<Output = Result<T, tokio_postgres::Error>>,
+{
+    future.as_mut().await;
+    future.as_mut().take_output().expect("a future that was awaited and not taken before has its output")
+}
+
+fn unavailable(error: &PoolError) -> DatabaseError {
+    let words = match error {
+        PoolError::Timeout(_) => "all connections to the database are busy",
+        _ => "the database cannot be reached at the moment",
+    };
+    DatabaseError::Failed(Failure::new(Code::Overloaded, words).with_internal(chain(error)))
+}

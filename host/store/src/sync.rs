@@ -1,0 +1,62 @@
+//! Bringing the database to what the components declare. Additive: nothing is altered or dropped.
+
+use convoke_model::Schema;
+use deadpool_postgres::Transaction;
+
+use crate::{Store, StoreError};
+
+/// Two hosts that start at once take turns; the number is Convoke's alone ("convoke" in ASCII).
+const LOCK: &str = "select pg_advisory_xact_lock(27991469889448805)";
+
+impl Store {
+    /// Creates tables and indexes that are missing and fills in the numbers that the database has given the tables.
+    ///
+    /// # Errors
+    /// When Postgres refuses a statement; then nothing is changed.
+    pub async fn sync(&self, schema: &mut Schema) -> Result<(), StoreError> {
+        let mut client = self.connection().await?;
+        let transaction = client.transaction().await.map_err(|source| failed("begin", source))?;
+        execute(&transaction, LOCK).await?;
+        let project = &self.inner.project;
+        execute(&transaction, &convoke_sql::create_schema(project)).await?;
+        for table in schema.tables.values_mut() {
+            let statement = convoke_sql::register_table();
+            let row = transaction
+                .query_one(statement, &[project, &table.name])
+                .await
+                .map_err(|source| failed(statement, source))?;
+            let number: i32 = row.try_get(0).map_err(|source| failed(statement, source))?;
+            table.number = number.unsigned_abs();
+            execute(&transaction, &convoke_sql::create_table(project, &table.name)).await?;
+            for index in &table.indexes {
+                execute(&transaction, &convoke_sql::create_index(project, &table.name, index)).await?;
+            }
+        }
+        transaction.commit().await.map_err(|source| failed("commit", source))
+    }
+
+    pub(crate) async fn bootstrap(&self) -> Result<(), StoreError> {
+        let mut client = self.connection().await?;
+        let found: String = client
+            .query_one("show server_version_num", &[])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(|source| failed("show server_version_num", source))?;
+        if found.parse::<u32>().is_ok_and(|version| version < 150_000) {
+            return Err(StoreError::Version { found });
+        }
+        let transaction = client.transaction().await.map_err(|source| failed("begin", source))?;
+        execute(&transaction, LOCK).await?;
+        execute(&transaction, convoke_sql::bootstrap()).await?;
+        transaction.commit().await.map_err(|source| failed("commit", source))
+    }
+}
+
+async fn execute(transaction: &Transaction<'_>, statement: &str) -> Result<(), StoreError> {
+    transaction.batch_execute(statement).await.map_err(|source| failed(statement, source))
+}
+
+fn failed(statement: &str, source: tokio_postgres::Error) -> StoreError {
+    let first_line = statement.trim_start().lines().next().unwrap_or_default();
+    StoreError::Statement { statement: first_line.to_owned(), source }
+}

@@ -1,0 +1,164 @@
+//! The writes of a mutation, kept by the host until they must be seen or the call ends.
+
+use std::collections::HashSet;
+
+use convoke_sql::{Existence, Statement};
+use uuid::Uuid;
+
+/// Rows that one statement may carry; more are sent on before the call ends.
+const ROWS_MAX: usize = 10_000;
+/// Text that is kept before it is sent on.
+const BYTES_MAX: usize = 8 << 20;
+
+/// Neighbouring writes of one sort on one table, which one statement makes.
+#[derive(Debug)]
+enum Batch {
+    Insert { table: String, ids: Vec<Uuid>, creation_times: Vec<f64>, documents: Vec<String> },
+    Update { table: String, sort: Update, existence: Existence, rows: Vec<(Uuid, String)>, ids: HashSet<Uuid> },
+    Unset { table: String, id: Uuid, fields: String, unset: Vec<String>, existence: Existence },
+    Delete { table: String, existence: Existence, ids: HashSet<Uuid> },
+}
+
+/// How an update treats the fields that it does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Update {
+    Patch,
+    Replace,
+}
+
+/// Writes in the order in which the function made them.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    batches: Vec<Batch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Writes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Whether so much is kept that it should be sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX
+    }
+
+    pub(crate) fn insert(&mut self, table: &str, id: Uuid, creation_time: f64, document: String) {
+        self.count(document.len());
+        if let Some(Batch::Insert { table: last, ids, creation_times, documents }) = self.batches.last_mut()
+            && last == table
+        {
+            ids.push(id);
+            creation_times.push(creation_time);
+            documents.push(document);
+            return;
+        }
+        self.batches.push(Batch::Insert {
+            table: table.to_owned(),
+            ids: vec![id],
+            creation_times: vec![creation_time],
+            documents: vec![document],
+        });
+    }
+
+    pub(crate) fn update(&mut self, table: &str, sort: Update, id: Uuid, document: String, existence: Existence) {
+        self.count(document.len());
+        if let Some(Batch::Update { table: last, sort: last_sort, existence: last_existence, rows, ids }) =
+            self.batches.last_mut()
+            && last == table
+            && *last_sort == sort
+            && *last_existence == existence
+            && ids.insert(id)
+        {
+            rows.push((id, document));
+            return;
+        }
+        self.batches.push(Batch::Update {
+            table: table.to_owned(),
+            sort,
+            existence,
+            rows: vec![(id, document)],
+            ids: HashSet::from([id]),
+        });
+    }
+
+    pub(crate) fn unset(&mut self, table: &str, id: Uuid, fields: String, unset: Vec<String>, existence: Existence) {
+        self.count(fields.len());
+        self.batches.push(Batch::Unset { table: table.to_owned(), id, fields, unset, existence });
+    }
+
+    pub(crate) fn delete(&mut self, table: &str, id: Uuid, existence: Existence) {
+        self.count(0);
+        if let Some(Batch::Delete { table: last, existence: last_existence, ids }) = self.batches.last_mut()
+            && last == table
+            && *last_existence == existence
+            && ids.insert(id)
+        {
+            return;
+        }
+        self.batches.push(Batch::Delete { table: table.to_owned(), existence, ids: HashSet::from([id]) });
+    }
+
+    /// The statements that make the writes, in order; forgets them.
+    pub(crate) fn take(&mut self, schema: &str) -> Vec<Statement> {
+        self.rows = 0;
+        self.bytes = 0;
+        std::mem::take(&mut self.batches).into_iter().map(|batch| batch.into_statement(schema)).collect()
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+}
+
+impl Batch {
+    fn into_statement(self, schema: &str) -> Statement {
+        match self {
+            Self::Insert { table, ids, creation_times, documents } => {
+                convoke_sql::insert(schema, &table, ids, creation_times, documents)
+            }
+            Self::Update { table, sort, existence, mut rows, .. } => {
+                // Rows are locked in the order of their ids, whatever the order of the calls: fewer deadlocks.
+                rows.sort_unstable_by_key(|(id, _)| *id);
+                let (ids, documents) = rows.into_iter().unzip();
+                match sort {
+                    Update::Patch => convoke_sql::patch(schema, &table, ids, documents, existence),
+                    Update::Replace => convoke_sql::replace(schema, &table, ids, documents, existence),
+                }
+            }
+            Self::Unset { table, id, fields, unset, existence } => {
+                convoke_sql::patch_unset(schema, &table, id, fields, unset, existence)
+            }
+            Self::Delete { table, existence, ids } => {
+                let mut ids: Vec<Uuid> = ids.into_iter().collect();
+                ids.sort_unstable();
+                convoke_sql::delete(schema, &table, ids, existence)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_share_a_statement_and_keep_their_order() {
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut writes = Writes::default();
+        for id in [b, a] {
+            writes.update("accounts", Update::Patch, id, "{}".to_owned(), Existence::Known);
+        }
+        assert_eq!(writes.take("demo").len(), 1);
+
+        writes.update("accounts", Update::Patch, a, "{\"n\":1}".to_owned(), Existence::Known);
+        writes.update("accounts", Update::Patch, a, "{\"n\":2}".to_owned(), Existence::Known);
+        writes.delete("accounts", a, Existence::Known);
+        writes.insert("messages", b, 0.0, "{}".to_owned());
+        writes.insert("messages", a, 0.0, "{}".to_owned());
+        assert_eq!(writes.take("demo").len(), 4, "one row is never twice in one update");
+        assert!(writes.is_empty());
+    }
+}
