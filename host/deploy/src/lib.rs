@@ -1,0 +1,126 @@
+//! Which version serves a function.
+//!
+//! A [`Deployment`] is made once a switch and never changes; a call takes it once and finishes on it, whatever is
+//! switched meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use convoke_engine::Version;
+use convoke_model::{ArgumentsValidator, FunctionManifest, FunctionPath, Kind, Schema};
+use thiserror::Error;
+
+/// A set of components that serve together.
+#[derive(Debug, Default)]
+pub struct Deployment {
+    schema: Arc<Schema>,
+    components: BTreeMap<String, Arc<Version>>,
+    functions: HashMap<String, Function>,
+}
+
+/// A function and the version that serves it.
+#[derive(Debug)]
+pub struct Function {
+    path: FunctionPath,
+    kind: Kind,
+    version: Arc<Version>,
+    reads_often: AtomicBool,
+}
+
+/// A component whose name cannot be a module's.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` cannot be a module's name: ASCII letters, digits and underscores, parts joined by `/`")]
+pub struct ModuleNameError(pub String);
+
+impl Deployment {
+    /// Puts components together under their modules' names.
+    pub fn new(components: BTreeMap<String, Arc<Version>>, schema: Schema) -> Result<Self, ModuleNameError> {
+        let mut functions = HashMap::new();
+        for (module, version) in &components {
+            for function in &version.manifest().functions {
+                let text = format!("{module}:{}", function.name);
+                let path = FunctionPath::parse(&text).map_err(|_| ModuleNameError(module.clone()))?;
+                let function = Function {
+                    path,
+                    kind: function.kind,
+                    version: Arc::clone(version),
+                    reads_often: AtomicBool::new(false),
+                };
+                functions.insert(text, function);
+            }
+        }
+        Ok(Self { schema: Arc::new(schema), components, functions })
+    }
+
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// The versions by module.
+    pub fn components(&self) -> &BTreeMap<String, Arc<Version>> {
+        &self.components
+    }
+
+    /// The function with this canonical path.
+    pub fn function(&self, path: &str) -> Option<&Function> {
+        self.functions.get(path)
+    }
+
+    /// All functions, sorted by path.
+    pub fn functions(&self) -> Vec<&Function> {
+        let mut functions: Vec<&Function> = self.functions.values().collect();
+        functions.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        functions
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+}
+
+impl Function {
+    pub fn path(&self) -> &FunctionPath {
+        &self.path
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// What the version says of the function, and the check of its arguments.
+    pub fn manifest(&self) -> Option<(&FunctionManifest, &ArgumentsValidator)> {
+        self.version.function(self.path.function())
+    }
+
+    /// Whether the function was seen to read more than once, so that it wants a snapshot from the start.
+    pub fn reads_often(&self) -> bool {
+        self.reads_often.load(Ordering::Relaxed)
+    }
+
+    pub fn set_reads_often(&self) {
+        self.reads_often.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The deployment that new calls take.
+#[derive(Debug, Default)]
+pub struct Deployments {
+    current: ArcSwap<Deployment>,
+}
+
+impl Deployments {
+    pub fn current(&self) -> Arc<Deployment> {
+        self.current.load_full()
+    }
+
+    /// Lets new calls take another deployment; running ones finish on theirs.
+    pub fn switch(&self, deployment: Deployment) {
+        self.current.store(Arc::new(deployment));
+    }
+}

@@ -1,0 +1,182 @@
+//! One call: a fresh instance, its answer or the reason why there is none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use convoke_model::{Code, Database, Failure, Kind};
+use serde::de::IgnoredAny;
+use tokio::sync::SemaphorePermit;
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use crate::bindings::{Component, ComponentPre, GuestError};
+use crate::engine::{Engine, Lane};
+use crate::load::Version;
+use crate::state::{Clock, Outside, State, Stop};
+
+/// What is called, and with what.
+pub struct Call<'a> {
+    pub kind: Kind,
+    /// The name within the component.
+    pub function: &'a str,
+    /// The arguments as JSON text.
+    pub args: &'a str,
+    pub request_id: &'a str,
+    pub deadline: Instant,
+    pub clock: Clock,
+    pub database: Option<Box<dyn Database>>,
+    pub outside: Option<Arc<dyn Outside>>,
+}
+
+/// How a call ended.
+pub struct Outcome {
+    /// The result as JSON text.
+    pub result: Result<String, CallError>,
+    /// Lines in the form `[LEVEL] text`.
+    pub log: Vec<String>,
+    /// The database, to be committed; dropping it undoes what was written.
+    pub database: Option<Box<dyn Database>>,
+}
+
+/// Why a call gave no result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallError {
+    Failure(Failure),
+    /// Run it again: its transaction lost.
+    Conflict,
+    /// Run it again, with a snapshot over several statements.
+    NeedsSnapshot,
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl Engine {
+    /// Calls a function in a fresh instance and drops the instance.
+    pub async fn call(&self, version: &Version, mut call: Call<'_>) -> Outcome {
+        let Some(pre) = version.pre(call.kind) else {
+            let failure = Failure::internal(format!("the version has no {} to call", call.kind));
+            return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database };
+        };
+        let lane = self.lane(call.kind);
+        let _slot = match self.slot(lane, call.deadline).await {
+            Ok(slot) => slot,
+            Err(failure) => return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database },
+        };
+        let mut store = self.store(lane, &mut call);
+        let answer = run(pre, &mut store, call.function, call.args).await;
+        let state = store.into_data();
+        let result = match answer {
+            Ok(Ok(text)) => self.check_result(text),
+            Ok(Err(error)) => Err(application(error).into()),
+            Err(error) => Err(explain(&error, &state)),
+        };
+        Outcome { result, log: state.log, database: state.database }
+    }
+
+    /// What a component says of itself, before anything may call it.
+    pub(crate) async fn manifest_text(
+        &self,
+        pre: &ComponentPre<State>,
+        mut call: Call<'_>,
+    ) -> Result<String, CallError> {
+        let lane = &self.inner.synchronous;
+        let _slot = self.slot(lane, call.deadline).await?;
+        let mut store = self.store(lane, &mut call);
+        let answer = async {
+            let component: Component = pre.instantiate_async(&mut store).await?;
+            component.convoke_runtime_functions().call_manifest(&mut store).await
+        }
+        .await;
+        let state = store.into_data();
+        answer.map_err(|error| explain(&error, &state))
+    }
+
+    /// Waits, with a bound, for a place in the pool: when that is full wasmtime gives an error instead of waiting.
+    async fn slot<'a>(&self, lane: &'a Lane, deadline: Instant) -> Result<SemaphorePermit<'a>, Failure> {
+        if let Ok(slot) = lane.slots.try_acquire() {
+            return Ok(slot);
+        }
+        let bound = Instant::now() + Duration::from_millis(self.inner.limits.queue_ms_max);
+        let bound = tokio::time::Instant::from_std(bound.min(deadline));
+        match tokio::time::timeout_at(bound, lane.slots.acquire()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(Failure::new(Code::Overloaded, "too many calls are running: try again")),
+        }
+    }
+
+    fn store(&self, lane: &Lane, call: &mut Call<'_>) -> Store<State> {
+        let limits = Arc::clone(&self.inner.limits);
+        let mut state = State::new(limits, call.kind, call.deadline, call.clock, call.request_id);
+        state.database = call.database.take();
+        state.outside = call.outside.take();
+        let mut store = Store::new(&lane.engine, state);
+        store.limiter(|state| state);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            if Instant::now() < store.data().deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(deadline().into()) }
+        });
+        store
+    }
+
+    /// A result is JSON and not too long; nobody trusts a component to have seen to that.
+    fn check_result(&self, text: String) -> Result<String, CallError> {
+        let bytes_max = self.inner.limits.result_bytes_max;
+        if text.len() > bytes_max {
+            let words = format!("the result has {} bytes, the limit is {bytes_max}", text.len());
+            return Err(Failure::new(Code::ResultLimit, words).into());
+        }
+        match serde_json::from_str::<IgnoredAny>(&text) {
+            Ok(_) => Ok(text),
+            Err(error) => {
+                let failure = Failure::new(Code::InvalidResult, "the function's result is not JSON");
+                Err(failure.with_internal(error.to_string()).into())
+            }
+        }
+    }
+}
+
+async fn run(
+    pre: &ComponentPre<State>,
+    store: &mut Store<State>,
+    function: &str,
+    args: &str,
+) -> wasmtime::Result<Result<String, GuestError>> {
+    let component: Component = pre.instantiate_async(&mut *store).await?;
+    component.convoke_runtime_functions().call_call(store, function, args).await
+}
+
+pub(crate) fn deadline() -> Stop {
+    Stop::failure(Failure::new(Code::DeadlineExceeded, "the function ran longer than it may"))
+}
+
+/// An error that the function returned: its code and data pass unchanged.
+fn application(error: GuestError) -> Failure {
+    let mut failure = Failure::new(Code::Application(error.code), error.message);
+    failure.data = error.data.map(|text| match serde_json::from_str(&text) {
+        Ok(data) => data,
+        Err(_) => serde_json::Value::String(text),
+    });
+    failure
+}
+
+/// A trap, or what the host stopped the call with.
+fn explain(error: &wasmtime::Error, state: &State) -> CallError {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop {
+            Stop::Failure(failure) => CallError::Failure(failure.as_ref().clone()),
+            Stop::Conflict => CallError::Conflict,
+            Stop::NeedsSnapshot => CallError::NeedsSnapshot,
+        };
+    }
+    let said = String::from_utf8_lossy(&state.stderr);
+    let detail = format!("{error:?}\n{said}");
+    let failure = match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => Failure::new(Code::StackLimit, "the function's calls nest too deep"),
+        Some(Trap::Interrupt) => Failure::new(Code::DeadlineExceeded, "the function ran longer than it may"),
+        _ => Failure::internal(""),
+    };
+    failure.with_internal(detail.trim_end()).into()
+}

@@ -1,0 +1,196 @@
+//! The two wasmtime engines of a host, their pools and their linkers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use convoke_model::{Kind, Limits};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::bindings::Component;
+use crate::cache::Cache;
+use crate::state::State;
+
+/// The clock of epoch deadlines. A guest that computes gives way to other calls this often.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// Core instances of one component: a Rust guest has 4, a Python guest 38.
+const CORE_INSTANCES_MAX: u32 = 64;
+/// Memories and tables of one component: composed ones have several.
+const MEMORIES_MAX: u32 = 4;
+const TABLES_MAX: u32 = 8;
+/// Memory that a pool slot keeps between calls. With `pagemap_scan` only what was written is reset, so more is kept;
+/// without it all of it is, so that less is faster (128 KiB: 9.5 µs for an instance, 1 MiB: 21 µs, plain 12 µs).
+const KEEP_BYTES_SCAN: usize = 1 << 20;
+const KEEP_BYTES_PLAIN: usize = 128 << 10;
+/// Room of a fibre above the guest's own stack, for host imports.
+const HOST_STACK_BYTES: usize = 1 << 20;
+
+/// How a host's engines are made.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    pub limits: Limits,
+    /// Where compiled components are kept. Only this host may write there.
+    pub cache_dir: PathBuf,
+}
+
+/// How instances' memory is reset between calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// By Linux' `PAGEMAP_SCAN` (6.7 and later): only what was written.
+    PagemapScan,
+    /// By copying over the kept part.
+    Plain,
+}
+
+/// Why no engine could be made.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    #[error("wasmtime refuses the configuration")]
+    Wasmtime(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the cache of compiled components at {path} cannot be used")]
+    Cache {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the clock of deadlines cannot be started")]
+    Clock(#[source] std::io::Error),
+}
+
+/// A host's engines. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    /// For queries, mutations and rules: without the machinery of concurrent tasks, which triples an empty call.
+    pub(crate) synchronous: Lane,
+    /// For actions.
+    pub(crate) concurrent: Lane,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) cache: Cache,
+    reset: Reset,
+    stopped: Arc<AtomicBool>,
+}
+
+/// One engine with its pool. Actions wait for queries and mutations, so the two never share a pool: else enough
+/// actions would hold every slot that their own calls wait for.
+pub(crate) struct Lane {
+    pub(crate) engine: wasmtime::Engine,
+    pub(crate) linker: Linker<State>,
+    pub(crate) slots: Semaphore,
+}
+
+impl Engine {
+    /// Makes the engines and starts the clock of their deadlines.
+    ///
+    /// # Errors
+    /// When wasmtime refuses the configuration (address space is short), or the cache cannot be used.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        let EngineOptions { limits, cache_dir } = options;
+        let cache = Cache::open(cache_dir)?;
+        let reset = if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };
+        let synchronous = Lane::new(&limits, reset, false).map_err(refused)?;
+        let concurrent = Lane::new(&limits, reset, true).map_err(refused)?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        start_clock([synchronous.engine.weak(), concurrent.engine.weak()], Arc::clone(&stopped))?;
+        let inner = Inner { synchronous, concurrent, limits: Arc::new(limits), cache, reset, stopped };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How this machine resets instances; the plain way is several times slower.
+    pub fn reset(&self) -> Reset {
+        self.inner.reset
+    }
+
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.inner.limits
+    }
+
+    pub(crate) fn lane(&self, kind: Kind) -> &Lane {
+        match kind {
+            Kind::Query | Kind::Mutation | Kind::Rule => &self.inner.synchronous,
+            Kind::Action => &self.inner.concurrent,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Engine").field("reset", &self.reset).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    fn new(limits: &Limits, reset: Reset, concurrency: bool) -> wasmtime::Result<Self> {
+        let engine = wasmtime::Engine::new(&configure(limits, reset, concurrency))?;
+        let mut linker = Linker::new(&engine);
+        Component::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        crate::wasi::add_to_linker(&mut linker)?;
+        Ok(Self { engine, linker, slots: Semaphore::new(limits.instances_max as usize) })
+    }
+}
+
+fn configure(limits: &Limits, reset: Reset, concurrency: bool) -> Config {
+    let mut pool = PoolingAllocationConfig::default();
+    let instances = limits.instances_max;
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(4))
+        .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_memory_size(limits.memory_bytes_max)
+        .table_elements(limits.table_elements_max)
+        .max_unused_warm_slots(instances);
+    match reset {
+        Reset::PagemapScan => pool
+            .pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(KEEP_BYTES_SCAN)
+            .table_keep_resident(KEEP_BYTES_SCAN),
+        Reset::Plain => pool.linear_memory_keep_resident(KEEP_BYTES_PLAIN).table_keep_resident(KEEP_BYTES_PLAIN),
+    };
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .concurrency_support(concurrency)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(limits.stack_bytes_max)
+        .async_stack_size(limits.stack_bytes_max + HOST_STACK_BYTES)
+        // One memory, addressed by 32 bits, one thread: what a function needs, and what the pool is tuned for.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false);
+    config
+}
+
+/// One thread for both engines; it ends with them.
+fn start_clock(engines: [wasmtime::EngineWeak; 2], stopped: Arc<AtomicBool>) -> Result<(), EngineError> {
+    let tick = move || {
+        while !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(TICK);
+            for engine in engines.iter().filter_map(wasmtime::EngineWeak::upgrade) {
+                engine.increment_epoch();
+            }
+        }
+    };
+    std::thread::Builder::new().name("epoch".to_owned()).spawn(tick).map(|_| ()).map_err(EngineError::Clock)
+}
+
+fn refused(error: wasmtime::Error) -> EngineError {
+    EngineError::Wasmtime(error.into())
+}
