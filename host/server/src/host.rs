@@ -1,0 +1,195 @@
+//! One host: engine, store, and the deployment that it serves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use convoke_deploy::{Deployment, Deployments, ModuleNameError};
+use convoke_engine::{Engine, EngineError, EngineOptions, LoadError, Reset, Version};
+use convoke_invoke::Invoker;
+use convoke_model::{FunctionPath, Kind, Limits, Schema, SchemaConflict};
+use convoke_store::{Store, StoreError, StoreOptions};
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use crate::outbound::{AllowList, AllowListError, HttpGate};
+
+/// Connections to Postgres where nothing else is said: enough for two cores of Postgres to be busy, few enough for a
+/// server whose `max_connections` is the usual 100.
+pub const CONNECTIONS_MAX: usize = 20;
+
+/// What a host needs to start.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    pub postgres: tokio_postgres::Config,
+    /// The project's name, and so its tables' schema in Postgres.
+    pub project: String,
+    /// Where compiled components are kept; only this host may write there.
+    pub cache_dir: PathBuf,
+    pub limits: Limits,
+    /// Connections to Postgres.
+    pub connections_max: usize,
+    /// Static files to serve at `/`.
+    pub site_dir: Option<PathBuf>,
+    /// Origins that actions may send HTTP to, such as `https://api.example.com` or `https://*.example.com`.
+    pub outbound_allow: Vec<String>,
+}
+
+/// A component to deploy under its module's name.
+#[derive(Debug, Clone)]
+pub struct ComponentSource {
+    pub module: String,
+    pub wasm: Vec<u8>,
+}
+
+/// What a deploy brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// All functions now served, sorted by path.
+    pub functions: Vec<(String, Kind)>,
+    /// Modules whose component is new or another than before.
+    pub changed: Vec<String>,
+    /// Modules that are served no longer.
+    pub removed: Vec<String>,
+}
+
+/// Why a host could not start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("cannot start the WebAssembly engine")]
+    Engine(#[from] EngineError),
+    #[error("cannot open the database")]
+    Store(#[from] StoreError),
+    #[error("the list of allowed outbound hosts is not valid")]
+    Outbound(#[from] AllowListError),
+}
+
+/// Why a deploy was refused; what was served before goes on being served.
+#[derive(Debug, Error)]
+pub enum DeployError {
+    #[error("component `{module}` is refused")]
+    Component {
+        module: String,
+        #[source]
+        source: LoadError,
+    },
+    #[error(transparent)]
+    Module(#[from] ModuleNameError),
+    #[error("module `{0}` is given twice")]
+    ModuleTwice(String),
+    #[error("the components do not agree on the tables")]
+    Schema(#[from] SchemaConflict),
+    #[error("the tables could not be brought to the schema")]
+    Store(#[from] StoreError),
+}
+
+/// A running host.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) engine: Engine,
+    pub(crate) store: Store,
+    pub(crate) deployments: Arc<Deployments>,
+    pub(crate) invoker: Invoker,
+    pub(crate) site_dir: Option<PathBuf>,
+    project: String,
+    /// Deploys take turns.
+    deploying: Mutex<()>,
+}
+
+impl Host {
+    /// Starts the engine and connects to Postgres; nothing is served until the first [`Host::deploy`].
+    ///
+    /// # Errors
+    /// When the engine, the cache or Postgres refuse.
+    pub async fn open(config: HostConfig) -> Result<Arc<Self>, OpenError> {
+        let engine = Engine::new(EngineOptions { limits: config.limits.clone(), cache_dir: config.cache_dir })?;
+        if engine.reset() == Reset::Plain {
+            tracing::info!("this kernel lacks PAGEMAP_SCAN (Linux 6.7): instances are reset the slower way");
+        }
+        let gate = Arc::new(HttpGate::new(AllowList::parse(&config.outbound_allow)?));
+        let store = Store::open(StoreOptions {
+            postgres: config.postgres,
+            project: config.project.clone(),
+            connections_max: config.connections_max,
+            limits: config.limits,
+        })
+        .await?;
+        let deployments = Arc::new(Deployments::default());
+        let invoker = Invoker::new(engine.clone(), store.clone(), Arc::clone(&deployments), gate);
+        Ok(Arc::new(Self {
+            engine,
+            store,
+            deployments,
+            invoker,
+            site_dir: config.site_dir,
+            project: config.project,
+            deploying: Mutex::new(()),
+        }))
+    }
+
+    /// Loads components, brings the tables to what they declare, and switches to them at once. Calls that run finish on
+    /// the versions on which they began.
+    ///
+    /// # Errors
+    /// When a component or the schema is refused; then nothing has changed for callers.
+    pub async fn deploy(&self, sources: Vec<ComponentSource>) -> Result<Deployed, DeployError> {
+        let _turn = self.deploying.lock().await;
+        let before = self.deployments.current();
+        let mut components = BTreeMap::new();
+        let mut changed = Vec::new();
+        for ComponentSource { module, wasm } in sources {
+            if !FunctionPath::is_module(&module) {
+                return Err(ModuleNameError(module).into());
+            }
+            let version = self.version(&before, &module, wasm).await?;
+            if before.components().get(&module).is_none_or(|old| old.digest() != version.digest()) {
+                changed.push(module.clone());
+            }
+            if components.insert(module.clone(), version).is_some() {
+                return Err(DeployError::ModuleTwice(module));
+            }
+        }
+        let declared =
+            components.iter().map(|(module, version)| (module.as_str(), version.manifest().tables.as_slice()));
+        let mut schema = Schema::merge(declared)?;
+        self.store.sync(&mut schema).await?;
+        let removed = before.components().keys().filter(|module| !components.contains_key(*module)).cloned().collect();
+        let deployment = Deployment::new(components, schema)?;
+        let functions = deployment
+            .functions()
+            .into_iter()
+            .map(|function| (function.path().to_string(), function.kind()))
+            .collect();
+        self.deployments.switch(deployment);
+        Ok(Deployed { functions, changed, removed })
+    }
+
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// Runs functions without HTTP in between.
+    pub fn invoker(&self) -> &Invoker {
+        &self.invoker
+    }
+
+    /// Closes the connections to Postgres.
+    pub fn close(&self) {
+        self.store.close();
+    }
+
+    /// The version for these bytes; one that is served already is not loaded again.
+    async fn version(
+        &self,
+        before: &Deployment,
+        module: &str,
+        wasm: Vec<u8>,
+    ) -> Result<Arc<Version>, DeployError> {
+        let digest = convoke_engine::digest(&wasm);
+        if let Some(version) = before.components().values().find(|version| version.digest() == digest) {
+            return Ok(Arc::clone(version));
+        }
+        let loaded = self.engine.load(wasm).await;
+        loaded.map(Arc::new).map_err(|source| DeployError::Component { module: module.to_owned(), source })
+    }
+}

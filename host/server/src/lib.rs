@@ -1,0 +1,19 @@
+//! HTTP: the routes of a project over its functions.
+//!
+//! A [`Host`] is made once a process: its engine, its store, the deployment that it serves. [`serve`] puts it behind a
+//! listener.
+//!
+//! Invariant: the only crate of the host that knows HTTP, both ways: the routes, and the gate to the outside.
+
+mod clean;
+mod convex;
+mod health;
+mod host;
+mod openapi;
+mod outbound;
+mod respond;
+mod router;
+
+pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError};
+pub use outbound::{AllowList, AllowListError};
+pub use router::{router, serve};

@@ -1,0 +1,72 @@
+//! Bodies of answers. JSON that is at hand as text is spliced, never parsed again.
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use convoke_model::{Code, Failure};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// `{ok: false, error: {code, message, details?}}` with the code's status.
+pub(crate) fn failure(failure: &Failure, request_id: &str) -> Response {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        ok: bool,
+        error: Error<'a>,
+    }
+    #[derive(Serialize)]
+    struct Error<'a> {
+        code: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<&'a Value>,
+    }
+    let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let opaque = json!({ "requestId": request_id });
+    let error = if failure.code == Code::Internal {
+        Error { code: failure.code.as_str(), message: "internal error", details: Some(&opaque) }
+    } else {
+        Error { code: failure.code.as_str(), message: &failure.message, details: failure.data.as_ref() }
+    };
+    json(status, text(&Body { ok: false, error }))
+}
+
+/// What a caller may read of a failure.
+pub(crate) fn message<'a>(failure: &'a Failure) -> &'a str {
+    if failure.code == Code::Internal { "internal error" } else { &failure.message }
+}
+
+/// A value as JSON text; nothing that is given here can fail to be one.
+pub(crate) fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+/// The body of a request as text, or why it cannot be read.
+pub(crate) fn body_text(body: Result<Bytes, BytesRejection>, bytes_max: usize) -> Result<Bytes, Failure> {
+    let body = body.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Failure::new(Code::PayloadTooLarge, format!("the body is larger than {bytes_max} bytes"))
+        } else {
+            Failure::new(Code::InvalidArgs, "the body could not be read").with_internal(rejection.body_text())
+        }
+    })?;
+    match std::str::from_utf8(&body) {
+        Ok(_) => Ok(body),
+        Err(error) => Err(Failure::new(Code::InvalidArgs, format!("the body is not UTF-8 text: {error}"))),
+    }
+}
+
+/// The text of a body that [`body_text`] has checked.
+pub(crate) fn as_text(body: &Bytes) -> &str {
+    std::str::from_utf8(body).unwrap_or_default()
+}

@@ -1,0 +1,84 @@
+//! The routes, and the server that listens.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use convoke_model::{Code, Failure};
+use tokio::net::TcpListener;
+use tower_http::cors::CorsLayer;
+use tower_http::services::ServeDir;
+
+use crate::host::Host;
+use crate::{clean, convex, health, openapi, respond};
+
+/// The routes of a host.
+pub fn router(host: Arc<Host>) -> Router {
+    let api = Router::new()
+        .route("/query", post(convex::query).get(convex::query_by_get).fallback(get_or_post_only))
+        .route("/mutation", post(convex::mutation).fallback(post_only))
+        .route("/action", post(convex::action).fallback(post_only))
+        .route("/query/{*path}", post(clean::query).fallback(post_only))
+        .route("/mutation/{*path}", post(clean::mutation).fallback(post_only))
+        .route("/action/{*path}", post(clean::action).fallback(post_only))
+        .fallback(no_route)
+        // As Convex: any page may call, with its own origin mirrored.
+        .layer(CorsLayer::very_permissive());
+    let limit = DefaultBodyLimit::max(host.engine.limits().body_bytes_max);
+    let router = Router::new()
+        .nest("/api", api)
+        .route("/healthz", get(health::alive).fallback(get_only))
+        .route("/readyz", get(health::ready).fallback(get_only))
+        .route("/openapi.json", get(openapi::document).fallback(get_only));
+    let router = match &host.site_dir {
+        Some(directory) => router.fallback_service(ServeDir::new(directory)),
+        None => router.fallback(no_route),
+    };
+    router.layer(limit).with_state(host)
+}
+
+/// Serves until `shutdown` ends, then finishes the requests that run.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve<F>(host: Arc<Host>, listener: TcpListener, shutdown: F) -> io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = listener.tap_io(|stream| {
+        // Answers are written whole; waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not set TCP_NODELAY");
+        }
+    });
+    axum::serve(listener, router(host)).with_graceful_shutdown(shutdown).await
+}
+
+async fn no_route() -> Response {
+    respond::failure(&Failure::new(Code::NotFound, "there is no such route"), "")
+}
+
+async fn post_only() -> Response {
+    method_not_allowed("POST")
+}
+
+async fn get_only() -> Response {
+    method_not_allowed("GET")
+}
+
+async fn get_or_post_only() -> Response {
+    method_not_allowed("GET, POST")
+}
+
+fn method_not_allowed(allowed: &'static str) -> Response {
+    let failure = Failure::new(Code::MethodNotAllowed, format!("this route takes {allowed}"));
+    let mut response = respond::failure(&failure, "");
+    debug_assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(axum::http::header::ALLOW, axum::http::HeaderValue::from_static(allowed));
+    response
+}
