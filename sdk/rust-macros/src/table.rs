@@ -1,0 +1,295 @@
+//! `#[table("name", index(by_field = [field]))]`.
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{
+    Attribute, Error, Field, Fields, Ident, Item, ItemStruct, LitStr, Result, Token, Type, bracketed, parenthesized,
+};
+
+use crate::recover::with_error;
+use crate::value::derives;
+
+/// Postgres cuts identifiers at 63 bytes, and a cut name is another name.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Every table has these by nature.
+const INDEXES_RESERVED: [&str; 2] = ["by_id", "by_creation_time"];
+
+/// The struct, its derives, its `Table` and its registration.
+pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    match try_expand(attribute, item.clone()) {
+        Ok(expansion) => expansion,
+        Err(error) => with_error(item, &error),
+    }
+}
+
+fn try_expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let mut item = parse_struct(item)?;
+    let Declaration { name, indexes } = parse_declaration(attribute)?;
+    check_name(&name)?;
+    let camel_case = renames_to_camel_case(&item.attrs)?;
+    let columns = columns(&item, camel_case)?;
+    for column in &columns {
+        check_column(column)?;
+    }
+    check_indexes(&indexes, &columns)?;
+    omit_missing_options(&mut item);
+
+    let ident = &item.ident;
+    let derives = derives(&item.attrs);
+    let index_names = indexes.iter().map(|index| index.name.unraw().to_string());
+    let index_fields = indexes.iter().map(|index| {
+        let stored = index.fields.iter().filter_map(|field| stored_name(&columns, field));
+        quote!(&[#(#stored),*])
+    });
+    Ok(quote! {
+        #derives
+        #item
+
+        impl ::convoke::Table for #ident {
+            const NAME: &'static str = #name;
+            const INDEXES: &'static [::convoke::Index] =
+                &[#(::convoke::Index { name: #index_names, fields: #index_fields }),*];
+        }
+
+        ::convoke::__private::inventory::submit! { ::convoke::__private::TableEntry::of::<#ident>() }
+    })
+}
+
+/// What stands in the attribute's parentheses.
+struct Declaration {
+    name: LitStr,
+    indexes: Vec<Index>,
+}
+
+/// `by_channel = [channel, author]`.
+struct Index {
+    name: Ident,
+    fields: Vec<Ident>,
+}
+
+/// A field of the struct, under both of its names.
+struct Column {
+    ident: Ident,
+    stored: String,
+    span: Span,
+}
+
+impl Parse for Declaration {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let name = input.parse()?;
+        let mut indexes = Vec::new();
+        while !input.is_empty() {
+            input.parse::<Token![,]>()?;
+            if input.is_empty() {
+                break;
+            }
+            let word: Ident = input.parse()?;
+            if word != "index" {
+                return Err(Error::new_spanned(word, "only `index(by_field = [field])` can stand here"));
+            }
+            let content;
+            parenthesized!(content in input);
+            indexes.extend(Punctuated::<Index, Token![,]>::parse_terminated(&content)?);
+        }
+        Ok(Self { name, indexes })
+    }
+}
+
+impl Parse for Index {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let name = input.parse()?;
+        input.parse::<Token![=]>()?;
+        let content;
+        bracketed!(content in input);
+        let fields = Punctuated::<Ident, Token![,]>::parse_terminated_with(&content, Ident::parse_any)?;
+        Ok(Self { name, fields: fields.into_iter().collect() })
+    }
+}
+
+fn parse_declaration(attribute: TokenStream) -> Result<Declaration> {
+    if attribute.is_empty() {
+        return Err(Error::new(Span::call_site(), "a table needs a name: `#[table(\"messages\")]`"));
+    }
+    syn::parse2(attribute)
+}
+
+fn parse_struct(item: TokenStream) -> Result<ItemStruct> {
+    let item = match syn::parse2::<Item>(item)? {
+        Item::Struct(item) => item,
+        Item::Enum(other) => {
+            let message = "a table's documents are a struct with named fields; an enum can be the type of a field";
+            return Err(Error::new_spanned(other.ident, message));
+        }
+        other => return Err(Error::new_spanned(other, "`#[table]` goes on a struct with named fields")),
+    };
+    if !item.generics.params.is_empty() {
+        let message = "a table has one type of documents; its struct can't be generic";
+        return Err(Error::new_spanned(&item.generics, message));
+    }
+    match &item.fields {
+        Fields::Named(_) => Ok(item),
+        Fields::Unnamed(fields) => {
+            Err(Error::new_spanned(fields, "the fields of a document have names: write `struct … { field: Type }`"))
+        }
+        Fields::Unit => Err(Error::new_spanned(&item.ident, "a table needs fields: write `struct … { field: Type }`")),
+    }
+}
+
+fn check_name(name: &LitStr) -> Result<()> {
+    let text = name.value();
+    let starts_well = text.starts_with(|first: char| first.is_ascii_alphabetic());
+    let goes_on_well = text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if starts_well && goes_on_well && text.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("a table's name is a letter, then letters, digits and `_`, at most {NAME_BYTES_MAX}: `messages`");
+    Err(Error::new_spanned(name, message))
+}
+
+fn columns(item: &ItemStruct, camel_case: bool) -> Result<Vec<Column>> {
+    let named = item.fields.iter().filter_map(|field| field.ident.as_ref().map(|ident| (field, ident)));
+    named
+        .map(|(field, ident)| {
+            let stored = match renamed(field)? {
+                Some(name) => name,
+                None if camel_case => to_camel_case(&ident.unraw().to_string()),
+                None => ident.unraw().to_string(),
+            };
+            Ok(Column { ident: ident.clone(), stored, span: ident.span() })
+        })
+        .collect()
+}
+
+fn check_column(column: &Column) -> Result<()> {
+    let Column { stored, span, .. } = column;
+    let message = match stored.as_str() {
+        "_id" => {
+            "every document has an `_id` already; read it by `doc.id()` of the `Doc` that a query returns".to_owned()
+        }
+        "_creationTime" => {
+            "every document has its `_creationTime` already; read it by `doc.creation_time()`".to_owned()
+        }
+        name if name.starts_with(['_', '$']) => {
+            format!("`{name}`: names that start with `_` or `$` belong to the system; rename the field")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(*span, message))
+}
+
+fn check_indexes(indexes: &[Index], columns: &[Column]) -> Result<()> {
+    for (position, index) in indexes.iter().enumerate() {
+        let name = index.name.unraw().to_string();
+        if INDEXES_RESERVED.contains(&name.as_str()) {
+            return Err(Error::new_spanned(
+                &index.name,
+                format!("every table has `{name}` already; choose another name"),
+            ));
+        }
+        if indexes[..position].iter().any(|earlier| earlier.name == index.name) {
+            return Err(Error::new_spanned(&index.name, format!("this table has an index `{name}` already")));
+        }
+        if index.fields.is_empty() {
+            return Err(Error::new_spanned(&index.name, format!("an index needs fields: `{name} = [field]`")));
+        }
+        for (place, field) in index.fields.iter().enumerate() {
+            check_index_field(columns, field)?;
+            if index.fields[..place].contains(field) {
+                return Err(Error::new_spanned(field, format!("the index has `{field}` twice")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_index_field(columns: &[Column], field: &Ident) -> Result<()> {
+    if stored_name(columns, field).is_some() {
+        return Ok(());
+    }
+    if field == "_creationTime" || field == "_id" {
+        let message = "every index ends with the creation time and the id by itself; leave it out";
+        return Err(Error::new_spanned(field, message));
+    }
+    let known = columns.iter().map(|column| format!("`{}`", column.ident.unraw())).collect::<Vec<_>>().join(", ");
+    Err(Error::new_spanned(field, format!("the struct has no field `{field}`; it has {known}")))
+}
+
+fn stored_name<'a>(columns: &'a [Column], field: &Ident) -> Option<&'a str> {
+    columns.iter().find(|column| column.ident.unraw() == field.unraw()).map(|column| column.stored.as_str())
+}
+
+/// A `None` is a field that the document doesn't have, unless the author says by a `serde` attribute how it is stored.
+fn omit_missing_options(item: &mut ItemStruct) {
+    for field in &mut item.fields {
+        let has_serde = field.attrs.iter().any(|attribute| attribute.path().is_ident("serde"));
+        if is_option(&field.ty) && !has_serde {
+            field
+                .attrs
+                .push(syn::parse_quote!(#[serde(default, skip_serializing_if = "::core::option::Option::is_none")]));
+        }
+    }
+}
+
+fn is_option(ty: &Type) -> bool {
+    match ty {
+        Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == "Option"),
+        _ => false,
+    }
+}
+
+/// The name that `#[serde(rename = "…")]` gives to a field.
+fn renamed(field: &Field) -> Result<Option<String>> {
+    serde_string(&field.attrs, "rename").map(|found| found.map(|name| name.value()))
+}
+
+fn renames_to_camel_case(attributes: &[Attribute]) -> Result<bool> {
+    match serde_string(attributes, "rename_all")? {
+        None => Ok(false),
+        Some(rule) if rule.value() == "camelCase" => Ok(true),
+        Some(rule) => Err(Error::new_spanned(
+            rule,
+            "a table knows `rename_all = \"camelCase\"` only; give other names by `#[serde(rename = \"…\")]` on the field",
+        )),
+    }
+}
+
+/// The value of `#[serde(key = "…")]`.
+fn serde_string(attributes: &[Attribute], key: &str) -> Result<Option<LitStr>> {
+    let mut found = None;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident(key) && meta.input.peek(Token![=]) {
+                found = Some(meta.value()?.parse::<LitStr>()?);
+            } else if meta.input.peek(Token![=]) {
+                meta.value()?.parse::<syn::Expr>()?;
+            } else if meta.input.peek(syn::token::Paren) {
+                let content;
+                parenthesized!(content in meta.input);
+                content.parse::<TokenStream>()?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// As serde does it, so that the manifest and the documents agree.
+fn to_camel_case(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut raise = false;
+    for letter in name.chars() {
+        match letter {
+            '_' => {}
+            first if camel.is_empty() => camel.push(first.to_ascii_lowercase()),
+            next if raise => camel.push(next.to_ascii_uppercase()),
+            next => camel.push(next),
+        }
+        raise = letter == '_';
+    }
+    camel
+}

@@ -1,0 +1,73 @@
+//! Write Convoke functions in Rust.
+//!
+//! ```
+//! use convoke::prelude::*;
+//!
+//! /// A message in a channel.
+//! #[table("messages", index(by_channel = [channel]))]
+//! pub struct Message {
+//!     pub channel: String,
+//!     pub author: String,
+//!     pub body: String,
+//! }
+//!
+//! /// The newest messages of a channel, the newest last.
+//! #[query]
+//! fn list(ctx: &QueryCtx, channel: String, limit: Option<u32>) -> Result<Vec<Doc<Message>>> {
+//!     let newest = ctx.db().query::<Message>().index("by_channel").eq("channel", &channel).desc();
+//!     let mut newest = newest.take(limit.unwrap_or(50))?;
+//!     newest.reverse();
+//!     Ok(newest)
+//! }
+//!
+//! #[mutation]
+//! fn send(ctx: &MutationCtx, channel: String, author: String, body: String) -> Result<Id<Message>> {
+//!     ensure!(!body.is_empty(), "EMPTY_MESSAGE", "a message needs a body");
+//!     ctx.db().insert(&Message { channel, author, body })
+//! }
+//! ```
+//!
+//! The crate of a component is a `cdylib` built for `wasm32-wasip2`; there is nothing else to export or to register.
+//! Outside WASM everything compiles, for `cargo check` and unit tests of what needs no host; a call to the host panics.
+
+#![warn(missing_docs)]
+
+mod bindings;
+mod context;
+mod database;
+mod dispatch;
+mod document;
+mod error;
+mod fetch;
+mod id;
+mod log;
+mod manifest;
+mod plan;
+mod random;
+mod schema;
+mod table;
+
+#[doc(hidden)]
+pub mod __private;
+
+pub use convoke_macros::{action, mutation, query, rule, table, value};
+pub use schemars::{self, JsonSchema};
+pub use serde_json::{self, Value, json};
+
+pub use crate::context::{ActionCtx, MutationCtx, QueryCtx};
+pub use crate::database::{Query, Reader, Writer};
+pub use crate::document::Doc;
+pub use crate::error::{Error, Result};
+pub use crate::fetch::{Request, Response};
+pub use crate::id::Id;
+pub use crate::log::Logger;
+pub use crate::random::{Integer, Rng};
+pub use crate::table::{Index, Table, Unset};
+
+/// What a component's code starts with: `use convoke::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        ActionCtx, Doc, Error, Id, JsonSchema, MutationCtx, QueryCtx, Request, Response, Result, Table, Unset, Value,
+        action, bail, ensure, json, mutation, query, rule, table, value,
+    };
+}

@@ -1,0 +1,14 @@
+#![allow(unused)]
+
+use convoke::prelude::*;
+
+struct Messages;
+
+impl Messages {
+    #[query]
+    fn list(&self, ctx: &QueryCtx) -> u32 {
+        0
+    }
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use convoke::prelude::*;
+
+#[query]
+struct Message {
+    body: String,
+}
+
+fn main() {}
