@@ -1,0 +1,75 @@
+//! `.convoke/dev.json`: where the running `dev` serves, for the commands that call it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use convoke_project::Project;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    url: String,
+    pid: u32,
+}
+
+/// The record of a running `dev`, removed at its end.
+#[derive(Debug)]
+pub(super) struct Record(PathBuf);
+
+fn path(project: &Project) -> PathBuf {
+    project.state_dir().join("dev.json")
+}
+
+/// The address that the last `dev` of the project recorded.
+pub(crate) fn recorded(project: &Project) -> Option<String> {
+    let text = std::fs::read_to_string(path(project)).ok()?;
+    serde_json::from_str::<Recorded>(&text).ok().map(|recorded| recorded.url)
+}
+
+/// How a program on this machine reaches what listens on the address.
+pub(super) fn url(address: SocketAddr) -> String {
+    let reached = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port())),
+        _ => address,
+    };
+    format!("http://{reached}")
+}
+
+impl Record {
+    pub(super) fn write(project: &Project, url: &str) -> Result<Self, Failure> {
+        let path = path(project);
+        let failed =
+            |e: &dyn std::error::Error| Failure::new(format!("`{}` cannot be written", path.display())).cause(e);
+        let recorded = Recorded { url: url.to_owned(), pid: std::process::id() };
+        let text = serde_json::to_string(&recorded).map_err(|e| failed(&e))?;
+        std::fs::write(&path, text + "\n").map_err(|e| failed(&e))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // A record that stays leads to a server that does not answer, and `run` says so.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url;
+
+    #[test]
+    fn an_address_for_all_is_reached_here() {
+        for (address, reached) in [
+            ("127.0.0.1:3210", "http://127.0.0.1:3210"),
+            ("0.0.0.0:3210", "http://127.0.0.1:3210"),
+            ("[::]:3210", "http://[::1]:3210"),
+            ("192.0.2.1:80", "http://192.0.2.1:80"),
+        ] {
+            assert_eq!(url(address.parse().expect("an address")), reached);
+        }
+    }
+}
