@@ -1,0 +1,4 @@
+// The demo's page: a chat and two accounts, both on the functions of this project.
+
+import "./chat.js";
+import "./accounts.js";
