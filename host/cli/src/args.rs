@@ -84,7 +84,7 @@ pub(crate) struct RunArgs {
     #[arg(default_value = "{}", value_name = "JSON")]
     pub(crate) arguments: String,
     /// Where the functions are served
-    #[arg(long, env = "CONVOKE_URL")]
+    #[arg(long, env = "CONVOKE_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
     /// The function's kind; `auto` asks the server
     #[arg(long, value_enum, default_value_t = Kind::Auto)]

@@ -87,7 +87,7 @@ fn line(finding: &Finding) -> String {
     };
     let mut line = format!("{state:<7}  {:<9}  {}", finding.check, finding.message);
     for fix in &finding.fix {
-        line += &format!("\n{:20}fix: {fix}", "");
+        line.extend(["\n                    fix: ", fix]);
     }
     line
 }

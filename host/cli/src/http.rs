@@ -20,7 +20,7 @@ use crate::failure::Failure;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Longer than the longest call that a server allows by default, which is a minute.
-const ANSWER_MAX: Duration = Duration::from_secs(300);
+const ANSWER_MAX: Duration = Duration::from_mins(5);
 
 /// Where a server is: `https://api.example.com/prefix`.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl Server {
         let connect = tokio::time::timeout(CONNECT_MAX, self.connect());
         let stream = connect.await.map_err(|_| self.unreachable().hint("it did not answer within 10 s"))??;
         let answer = tokio::time::timeout(ANSWER_MAX, self.exchange(stream, path, body));
-        answer.await.map_err(|_| Failure::new(format!("{} did not answer within 300 s", self.address())))?
+        answer.await.map_err(|_| Failure::new(format!("{} did not answer within 5 minutes", self.address())))?
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {

@@ -35,6 +35,10 @@ impl Colour {
     }
 }
 
+#[expect(
+    clippy::unused_self,
+    reason = "whoever prints has been given an `Output`, also where its state does not matter"
+)]
 impl Output {
     pub(crate) fn detect() -> Self {
         let stderr_is_terminal = io::stderr().is_terminal();
@@ -59,22 +63,22 @@ impl Output {
 
     /// A line about how the work goes.
     pub(crate) fn note(&self, text: impl Display) {
-        self.stderr_line(&text.to_string());
+        stderr_line(&text.to_string());
     }
 
     /// A line that the reader waits for.
     pub(crate) fn good(&self, text: impl Display) {
-        self.stderr_line(&self.painted(Colour::Green, &text.to_string()));
+        stderr_line(&self.painted(Colour::Green, &text.to_string()));
     }
 
     /// Something that is no failure and deserves a look.
     pub(crate) fn warning(&self, text: impl Display) {
-        self.stderr_line(&format!("{} {text}", self.painted(Colour::Yellow, "warning:")));
+        stderr_line(&format!("{} {text}", self.painted(Colour::Yellow, "warning:")));
     }
 
     /// What to do.
     pub(crate) fn hint(&self, text: impl Display) {
-        self.stderr_line(&format!("{} {text}", self.painted(Colour::Cyan, "hint:")));
+        stderr_line(&format!("{} {text}", self.painted(Colour::Cyan, "hint:")));
     }
 
     /// A question, without the end of the line.
@@ -88,11 +92,11 @@ impl Output {
     /// A failure: what the compiler said, the error, its causes, what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
         for detail in failure.details() {
-            self.stderr_line(detail.trim_end());
+            stderr_line(detail.trim_end());
         }
-        self.stderr_line(&format!("{} {}", self.painted(Colour::Red, "error:"), failure.message()));
+        stderr_line(&format!("{} {}", self.painted(Colour::Red, "error:"), failure.message()));
         for cause in failure.causes() {
-            self.stderr_line(&format!("  caused by: {cause}"));
+            stderr_line(&format!("  caused by: {cause}"));
         }
         for hint in failure.advice() {
             self.hint(hint);
@@ -115,11 +119,11 @@ impl Output {
     fn painted(&self, colour: Colour, text: &str) -> String {
         if self.colour { format!("{}{text}\x1b[0m", colour.code()) } else { text.to_owned() }
     }
+}
 
-    fn stderr_line(&self, line: &str) {
-        // One write a line, so that lines of several threads do not mix. Nobody may be reading any more.
-        let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
-    }
+fn stderr_line(line: &str) {
+    // One write a line, so that lines of several threads do not mix. Nobody may be reading any more.
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 fn stdout_line(line: &str) -> Result<(), Failure> {

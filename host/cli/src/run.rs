@@ -84,11 +84,13 @@ fn read(server: &Server, answer: &Answer) -> Result<Reply, Failure> {
 }
 
 fn refusal(function: &FunctionPath, error: &ReplyError) -> Failure {
-    let mut message = format!("{function}: {} ({})", error.message, error.code);
-    if let Some(details) = error.details.as_ref().filter(|details| !details.is_null()) {
-        message += &format!("\n  details: {details}");
+    // Most messages name the function themselves.
+    let name = if error.message.contains(function.as_str()) { String::new() } else { format!("{function}: ") };
+    let message = format!("{name}{} ({})", error.message, error.code);
+    match error.details.as_ref().filter(|details| !details.is_null()) {
+        Some(details) => Failure::new(format!("{message}\n  details: {details}")),
+        None => Failure::new(message),
     }
-    Failure::new(message)
 }
 
 /// The running `convoke dev` of the project here, or else where one would be.

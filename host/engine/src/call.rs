@@ -47,6 +47,22 @@ pub enum CallError {
     NeedsSnapshot,
 }
 
+impl std::fmt::Debug for Call<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Call")
+            .field("kind", &self.kind)
+            .field("function", &self.function)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Outcome").field("result", &self.result).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
 impl From<Failure> for CallError {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)

@@ -73,9 +73,9 @@ fn allowed(import: &str, kinds: &BTreeSet<Kind>) -> bool {
     if WASI.contains(&name) {
         return version.is_none_or(|version| version.starts_with("0.2."));
     }
-    name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).is_some_and(|interface| {
-        version.is_some_and(offered) && kinds.iter().any(|kind| allows(*kind, interface))
-    })
+    name.strip_prefix(PACKAGE)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .is_some_and(|interface| version.is_some_and(offered) && kinds.iter().any(|kind| allows(*kind, interface)))
 }
 
 fn offered(version: &str) -> bool {

@@ -95,7 +95,8 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let EngineOptions { limits, cache_dir } = options;
         let cache = Cache::open(cache_dir)?;
-        let reset = if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };
+        let reset =
+            if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };
         let synchronous = Lane::new(&limits, reset, false).map_err(refused)?;
         let concurrent = Lane::new(&limits, reset, true).map_err(refused)?;
         let stopped = Arc::new(AtomicBool::new(false));

@@ -23,8 +23,7 @@ pub struct Version {
     digest: String,
     manifest: Manifest,
     functions: HashMap<String, Function>,
-    /// None where no function is of a synchronous kind.
-    synchronous: Option<ComponentPre<State>>,
+    synchronous: ComponentPre<State>,
     /// None where no function is an action.
     concurrent: Option<ComponentPre<State>>,
 }
@@ -47,7 +46,11 @@ pub enum LoadError {
         if kinds.is_empty() { "no world of this host does".to_owned() } else { format!("the world of its kinds ({kinds}) does") }
     )]
     ForbiddenImport { import: String, kinds: String },
-    #[error("the component does not export `{}/functions@{}.x`: build it with a Convoke SDK", check::PACKAGE, check::VERSION)]
+    #[error(
+        "the component does not export `{}/functions@{}.x`: build it with a Convoke SDK",
+        check::PACKAGE,
+        check::VERSION
+    )]
     MissingExport,
     #[error("the component asks for something that this host does not offer")]
     Link(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -64,9 +67,8 @@ pub enum LoadError {
 }
 
 impl Engine {
-    /// Compiles (or loads from the cache), checks and links a component, and asks it for its manifest. Takes the time
-    /// of a compilation: call it off the runtime's own threads, with [`tokio::task::spawn_blocking`], by
-    /// [`Engine::load`].
+    /// Compiles (or loads from the cache), checks and links a component, and asks it for its manifest. The compilation
+    /// runs on a thread where it blocks nobody.
     ///
     /// # Errors
     /// When the component is not one, imports what its functions' kinds do not have, or describes itself wrongly.
@@ -96,15 +98,12 @@ impl Engine {
         } else {
             None
         };
-        Ok(Version { digest, manifest, functions, synchronous: Some(pre), concurrent })
+        Ok(Version { digest, manifest, functions, synchronous: pre, concurrent })
     }
 
     fn link(&self, lane: &Lane, wasm: &[u8]) -> Result<(ComponentPre<State>, Vec<String>), LoadError> {
-        let component = self
-            .inner
-            .cache
-            .component(&lane.engine, wasm)
-            .map_err(|error| LoadError::Compile(error.into()))?;
+        let component =
+            self.inner.cache.component(&lane.engine, wasm).map_err(|error| LoadError::Compile(error.into()))?;
         let imports = check::imports(&lane.engine, &component);
         if let Some(import) = check::forbidden(&imports, &BTreeSet::from(Kind::ALL)) {
             return Err(LoadError::ForbiddenImport { import: import.to_owned(), kinds: String::new() });
@@ -130,7 +129,8 @@ impl Engine {
         match self.manifest_text(pre, call).await {
             Ok(text) => Ok(Manifest::parse(&text)?),
             Err(CallError::Failure(failure)) => {
-                let words = if failure.message.is_empty() { failure.internal.unwrap_or_default() } else { failure.message };
+                let words =
+                    if failure.message.is_empty() { failure.internal.unwrap_or_default() } else { failure.message };
                 Err(LoadError::Manifest(words))
             }
             Err(error) => Err(LoadError::Manifest(format!("{error:?}"))),
@@ -156,7 +156,7 @@ impl Version {
 
     pub(crate) fn pre(&self, kind: Kind) -> Option<&ComponentPre<State>> {
         match kind {
-            Kind::Query | Kind::Mutation | Kind::Rule => self.synchronous.as_ref(),
+            Kind::Query | Kind::Mutation | Kind::Rule => Some(&self.synchronous),
             Kind::Action => self.concurrent.as_ref(),
         }
     }
@@ -169,10 +169,7 @@ impl std::fmt::Debug for Version {
 }
 
 fn pre_instantiate(lane: &Lane, component: &Component) -> Result<ComponentPre<State>, LoadError> {
-    lane.linker
-        .instantiate_pre(component)
-        .and_then(ComponentPre::new)
-        .map_err(|error| LoadError::Link(error.into()))
+    lane.linker.instantiate_pre(component).and_then(ComponentPre::new).map_err(|error| LoadError::Link(error.into()))
 }
 
 fn compile_schemas(manifest: &Manifest) -> Result<HashMap<String, Function>, LoadError> {

@@ -31,7 +31,6 @@ const STDERR: u32 = 2;
 #[component(variant)]
 enum StreamError {
     #[component(name = "last-operation-failed")]
-    #[expect(dead_code, reason = "the variant's type has it, no stream here fails that way")]
     LastOperationFailed(Resource<IoError>),
     #[component(name = "closed")]
     Closed,

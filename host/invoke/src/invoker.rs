@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use convoke_deploy::{Deployment, Deployments, Function};
 use convoke_engine::{Call, CallError, Clock, Engine, Outcome};
 use convoke_model::{
-    Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, decode_convex,
+    Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, decode_convex, whole_floats_to_integers,
 };
 use convoke_store::{Isolation, Store};
 use rand::Rng;
@@ -83,6 +83,9 @@ impl Invoker {
             Ok(outcome) => outcome,
             Err(failure) => (Err(failure), Vec::new()),
         };
+        for line in &log {
+            tracing::info!(target: "convoke::function", request_id, function = request.path, "{line}");
+        }
         if let Err(failure) = &result {
             report(failure, request.path, &request_id);
         }
@@ -222,13 +225,15 @@ fn check_args(function: &Function, request: Request<'_>) -> Result<Option<String
     if marked {
         args = decode_convex(args).map_err(invalid)?;
     }
+    // Clients whose only number is a float write 50 as 50.0; a function that takes an integer takes that too.
+    let floats = whole_floats_to_integers(&mut args);
     if let Some((_, validator)) = function.manifest() {
         validator.check(&args).map_err(|error| {
             let data = error.data();
             invalid(error.to_string()).with_data(data)
         })?;
     }
-    Ok(marked.then(|| args.to_string()))
+    Ok((marked || floats).then(|| args.to_string()))
 }
 
 fn unknown(path: &FunctionPath, deployment: &Deployment) -> Failure {
@@ -240,8 +245,7 @@ fn unknown(path: &FunctionPath, deployment: &Deployment) -> Failure {
             let _ = write!(words, ": no component `{module}` (there are: {})", modules.join(", "));
         }
         Some(version) => {
-            let names: Vec<&str> =
-                version.manifest().functions.iter().map(|function| function.name.as_str()).collect();
+            let names: Vec<&str> = version.manifest().functions.iter().map(|function| function.name.as_str()).collect();
             let _ = write!(words, ": `{module}` has {}", names.join(", "));
         }
     }
@@ -251,8 +255,11 @@ fn unknown(path: &FunctionPath, deployment: &Deployment) -> Failure {
 fn wrong_kind(function: &Function, taken_for: Kind) -> Failure {
     let (path, kind) = (function.path(), function.kind());
     let article = if kind == Kind::Action { "an" } else { "a" };
-    Failure::new(Code::InvalidArgs, format!("`{path}` is {article} {kind}, not a {taken_for}: call it as {article} {kind}"))
-        .with_data(json!({ "kind": kind.as_str(), "calledAs": taken_for.as_str() }))
+    Failure::new(
+        Code::InvalidArgs,
+        format!("`{path}` is {article} {kind}, not a {taken_for}: call it as {article} {kind}"),
+    )
+    .with_data(json!({ "kind": kind.as_str(), "calledAs": taken_for.as_str() }))
 }
 
 fn allowed_time(limits: &Limits, kind: Kind) -> Duration {

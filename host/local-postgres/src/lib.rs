@@ -16,6 +16,7 @@ mod fetch;
 mod install;
 mod leftover;
 mod pins;
+mod probe;
 mod programs;
 mod server;
 mod spawn;
@@ -38,7 +39,12 @@ use crate::{
     server::Server,
     sync::Sync,
 };
-pub use crate::{error::Error, programs::Source, version::Version};
+pub use crate::{
+    error::Error,
+    probe::{Probe, probe},
+    programs::Source,
+    version::Version,
+};
 
 /// What to start, and how.
 #[derive(Clone, Debug)]

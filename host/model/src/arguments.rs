@@ -84,7 +84,9 @@ fn explain(error: &ValidationError<'_>) -> ArgumentsError {
                 .get(unexpected.first().map_or("", String::as_str))
                 .map_or_else(|| "a value".to_owned(), describe),
         },
-        ValidationErrorKind::Type { kind } => ArgumentsError { field: or_args(path), expected: expected_type(kind), found },
+        ValidationErrorKind::Type { kind } => {
+            ArgumentsError { field: or_args(path), expected: expected_type(kind), found }
+        }
         ValidationErrorKind::Format { format } => {
             ArgumentsError { field: or_args(path), expected: format!("a value of the format `{format}`"), found }
         }

@@ -56,6 +56,31 @@ impl Code {
         }
     }
 
+    /// The code of the host's own with this name: a function may pass on what another one met.
+    fn known(name: &str) -> Option<&'static Self> {
+        const KNOWN: [Code; 18] = [
+            Code::InvalidArgs,
+            Code::Unauthorized,
+            Code::Forbidden,
+            Code::NotFound,
+            Code::MethodNotAllowed,
+            Code::Conflict,
+            Code::PayloadTooLarge,
+            Code::RateLimited,
+            Code::Internal,
+            Code::Overloaded,
+            Code::DeadlineExceeded,
+            Code::MemoryLimit,
+            Code::StackLimit,
+            Code::TableLimit,
+            Code::ResultLimit,
+            Code::LogLimit,
+            Code::HostCallLimit,
+            Code::InvalidResult,
+        ];
+        KNOWN.iter().find(|code| code.as_str() == name)
+    }
+
     /// The HTTP status that goes with the code. An application error whose code is one of the contract's keeps that
     /// code's status; any other is the caller's to understand, hence 400.
     pub fn http_status(&self) -> u16 {
@@ -78,14 +103,7 @@ impl Code {
             | Self::LogLimit
             | Self::HostCallLimit
             | Self::InvalidResult => 500,
-            Self::Application(code) => match code.as_str() {
-                "UNAUTHORIZED" => 401,
-                "FORBIDDEN" => 403,
-                "NOT_FOUND" => 404,
-                "CONFLICT" => 409,
-                "RATE_LIMITED" => 429,
-                _ => 400,
-            },
+            Self::Application(code) => Self::known(code).map_or(400, |known| known.http_status()),
         }
     }
 }

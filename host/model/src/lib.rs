@@ -22,4 +22,4 @@ pub use manifest::{FunctionManifest, Kind, Manifest, ManifestError, TableManifes
 pub use path::{FunctionPath, PathError};
 pub use plan::{Condition, Operator, Order, Plan, PlanError};
 pub use schema::{Index, Schema, SchemaConflict, Table};
-pub use value::{decode_convex, encode_convex};
+pub use value::{decode_convex, encode_convex, whole_floats_to_integers};

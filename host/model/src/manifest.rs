@@ -107,8 +107,7 @@ const INDEX_NAME_BYTES_MAX: usize = 58;
 impl Manifest {
     /// Reads and checks the JSON that a component returned.
     pub fn parse(json: &str) -> Result<Self, ManifestError> {
-        let manifest: Self =
-            serde_json::from_str(json).map_err(|error| ManifestError::Malformed(error.to_string()))?;
+        let manifest: Self = serde_json::from_str(json).map_err(|error| ManifestError::Malformed(error.to_string()))?;
         if manifest.version > VERSION {
             return Err(ManifestError::Version(manifest.version));
         }

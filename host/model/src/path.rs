@@ -15,7 +15,9 @@ pub struct FunctionPath {
 
 /// Why a text names no function.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{text}` is not a function's name: expected `module:function`, names of ASCII letters, digits and underscores")]
+#[error(
+    "`{text}` is not a function's name: expected `module:function`, names of ASCII letters, digits and underscores"
+)]
 pub struct PathError {
     pub text: String,
 }

@@ -36,7 +36,9 @@ pub struct Schema {
 pub enum SchemaConflict {
     #[error("table `{table}` is declared with different fields by component `{first}` and component `{second}`")]
     Document { table: String, first: String, second: String },
-    #[error("index `{index}` of table `{table}` is declared with different fields by component `{first}` and component `{second}`")]
+    #[error(
+        "index `{index}` of table `{table}` is declared with different fields by component `{first}` and component `{second}`"
+    )]
     Index { table: String, index: String, first: String, second: String },
 }
 

@@ -46,6 +46,23 @@ pub fn encode_convex(value: Value) -> Value {
     }
 }
 
+/// Writes floats without a fraction as the integers that they are; whether there was one.
+pub fn whole_floats_to_integers(value: &mut Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let whole =
+                number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= SAFE as f64);
+            // A negative zero is no integer.
+            let Some(float) = whole.filter(|float| *float != 0.0 || float.is_sign_positive()) else { return false };
+            *value = Value::from(float as i64);
+            true
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| whole_floats_to_integers(item) | any),
+        Value::Object(fields) => fields.values_mut().fold(false, |any, field| whole_floats_to_integers(field) | any),
+        _ => false,
+    }
+}
+
 fn single_mark<'a>(fields: &'a Map<String, Value>, mark: &str) -> Option<&'a str> {
     if fields.len() != 1 {
         return None;
@@ -73,6 +90,14 @@ mod tests {
             let encoded = encode_convex(json!({ "n": [integer] }));
             prop_assert_eq!(decode_convex(encoded), Ok(json!({ "n": [integer] })));
         }
+    }
+
+    #[test]
+    fn whole_floats_become_integers() {
+        let mut value = json!({ "a": [50.0, 0.5, -0.0, 1e300], "b": 7 });
+        assert!(whole_floats_to_integers(&mut value));
+        assert_eq!(value.to_string(), r#"{"a":[50,0.5,-0.0,1e300],"b":7}"#);
+        assert!(!whole_floats_to_integers(&mut json!([1, "1.0"])));
     }
 
     #[test]

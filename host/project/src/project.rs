@@ -49,7 +49,7 @@ impl Project {
     pub fn find(dir: &Path) -> Result<Self, ProjectError> {
         let start = dir.canonicalize().map_err(|e| ProjectError::Directory(dir.to_owned(), e))?;
         let root = start.ancestors().find(|dir| manifest::file_in(dir).is_file());
-        let root = root.ok_or_else(|| ProjectError::NotFound(dir.to_owned()))?.to_owned();
+        let root = root.ok_or_else(|| ProjectError::NotFound(start.clone()))?.to_owned();
         let manifest = ProjectManifest::read(&manifest::file_in(&root))?;
         Ok(Self { root, manifest })
     }

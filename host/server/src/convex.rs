@@ -150,7 +150,9 @@ fn error_message(failure: &Failure, kind: Kind, path: &str, request_id: &str) ->
     match &failure.code {
         Code::Internal => head,
         Code::NotFound => {
-            format!("{head}\nCould not find public function for '{path}'. Did you forget to run `convoke dev`?\n{message}")
+            format!(
+                "{head}\nCould not find public function for '{path}'. Did you forget to run `convoke dev`?\n{message}"
+            )
         }
         Code::InvalidArgs => format!("{head}\nArgumentValidationError: {message} (calling {kind} `{path}`)"),
         Code::Application(_) => format!("{head}\nUncaught ConvexError: {message}"),

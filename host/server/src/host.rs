@@ -155,11 +155,8 @@ impl Host {
         self.store.sync(&mut schema).await?;
         let removed = before.components().keys().filter(|module| !components.contains_key(*module)).cloned().collect();
         let deployment = Deployment::new(components, schema)?;
-        let functions = deployment
-            .functions()
-            .into_iter()
-            .map(|function| (function.path().to_string(), function.kind()))
-            .collect();
+        let functions =
+            deployment.functions().into_iter().map(|function| (function.path().to_string(), function.kind())).collect();
         self.deployments.switch(deployment);
         Ok(Deployed { functions, changed, removed })
     }
@@ -179,12 +176,7 @@ impl Host {
     }
 
     /// The version for these bytes; one that is served already is not loaded again.
-    async fn version(
-        &self,
-        before: &Deployment,
-        module: &str,
-        wasm: Vec<u8>,
-    ) -> Result<Arc<Version>, DeployError> {
+    async fn version(&self, before: &Deployment, module: &str, wasm: Vec<u8>) -> Result<Arc<Version>, DeployError> {
         let digest = convoke_engine::digest(&wasm);
         if let Some(version) = before.components().values().find(|version| version.digest() == digest) {
             return Ok(Arc::clone(version));

@@ -131,7 +131,8 @@ impl HttpGate {
         let request: OutboundRequest =
             serde_json::from_str(request).map_err(|error| invalid(format!("the request is not valid: {error}")))?;
         let uri: Uri = request.url.parse().map_err(|_| invalid(format!("`{}` is not a URL", request.url)))?;
-        let target = Target::new(&uri).ok_or_else(|| invalid(format!("`{}` is not an http or https URL", request.url)))?;
+        let target =
+            Target::new(&uri).ok_or_else(|| invalid(format!("`{}` is not an http or https URL", request.url)))?;
         if !self.allow.allows(&target) {
             let words = format!(
                 "`{}://{}:{}` is not on the project's list of outbound hosts ([outbound] allow in convoke.toml)",
@@ -169,7 +170,12 @@ impl Gate for HttpGate {
     }
 }
 
-fn build(request: &OutboundRequest, uri: &Uri, target: &Target, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Failure> {
+fn build(
+    request: &OutboundRequest,
+    uri: &Uri,
+    target: &Target,
+    body: Vec<u8>,
+) -> Result<Request<Full<Bytes>>, Failure> {
     let method: Method =
         request.method.parse().map_err(|_| invalid(format!("`{}` is not a method", request.method)))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -316,9 +322,24 @@ mod tests {
     #[test]
     fn private_addresses_are_not_public() {
         for text in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-            "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "::ffff:10.0.0.1",
-            "2002:a00:1::", "2001:db8::1", "64:ff9b::a00:1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "::ffff:10.0.0.1",
+            "2002:a00:1::",
+            "2001:db8::1",
+            "64:ff9b::a00:1",
         ] {
             assert!(!is_public(text.parse().expect("address")), "{text}");
         }

@@ -25,12 +25,12 @@ as $$
 $$;
 
 -- A write that must hit its rows fails in its own statement, so that a commit already on its way rolls back.
-create or replace function convoke.expect_rows(found bigint, expected bigint, table_name text) returns void
-language plpgsql immutable parallel safe
+create or replace function convoke.require_rows(actual bigint, expected bigint, table_name text) returns void
+language plpgsql volatile
 as $$
 begin
-  if found <> expected then
-    raise exception 'table "%" lacks % of % documents', table_name, expected - found, expected
+  if actual <> expected then
+    raise exception 'table "%" lacks % of % documents', table_name, expected - actual, expected
       using errcode = 'no_data_found', table = table_name;
   end if;
 end

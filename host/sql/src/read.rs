@@ -73,8 +73,7 @@ fn push_order(text: &mut String, plan: &Plan, fields: &[String]) {
     };
     text.push_str(" order by ");
     for name in fields {
-        let fixed =
-            plan.conditions.iter().any(|condition| condition.field == *name && condition.op == Operator::Eq);
+        let fixed = plan.conditions.iter().any(|condition| condition.field == *name && condition.op == Operator::Eq);
         if !fixed {
             let _ = write!(text, "{}{direction}, ", field(name));
         }

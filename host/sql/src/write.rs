@@ -13,7 +13,13 @@ pub enum Existence {
 }
 
 /// Adds rows; the three lists are of one length.
-pub fn insert(schema: &str, table: &str, ids: Vec<Uuid>, creation_times: Vec<f64>, documents: Vec<String>) -> Statement {
+pub fn insert(
+    schema: &str,
+    table: &str,
+    ids: Vec<Uuid>,
+    creation_times: Vec<f64>,
+    documents: Vec<String>,
+) -> Statement {
     Statement {
         text: format!(
             "insert into {} (_id, _creation_time, data) select * from unnest($1::uuid[], $2::double precision[], $3::jsonb[])",
@@ -70,7 +76,7 @@ fn checked(text: String, mut parameters: Vec<Parameter>, rows: usize, table: &st
     }
     parameters.push(Parameter::BigInt(i64::try_from(rows).unwrap_or(i64::MAX)));
     let text = format!(
-        "with w as ({text} returning 1) select convoke.expect_rows(count(*), ${}, {}) from w",
+        "with w as ({text} returning 1) select convoke.require_rows(count(*), ${}, {}) from w",
         parameters.len(),
         crate::quote_literal(table)
     );
@@ -87,15 +93,14 @@ mod tests {
         assert_eq!(
             statement.text,
             "with w as (delete from \"demo\".\"messages\" where _id = any($1) returning 1) \
-             select convoke.expect_rows(count(*), $2, 'messages') from w"
+             select convoke.require_rows(count(*), $2, 'messages') from w"
         );
         assert_eq!(statement.parameters[1], Parameter::BigInt(1));
     }
 
     #[test]
     fn a_known_row_costs_no_check() {
-        let statement =
-            patch("demo", "accounts", vec![Uuid::nil()], vec!["{}".to_owned()], Existence::Known);
+        let statement = patch("demo", "accounts", vec![Uuid::nil()], vec!["{}".to_owned()], Existence::Known);
         assert_eq!(
             statement.text,
             "update \"demo\".\"accounts\" as t set data = t.data || w.fields from unnest($1::uuid[], $2::jsonb[]) \

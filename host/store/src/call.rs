@@ -4,9 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use convoke_model::{
-    Code, Database, DatabaseError, DocumentId, Failure, Pending, Plan, Schema, Table,
-};
+use convoke_model::{Code, Database, DatabaseError, DocumentId, Failure, Pending, Plan, Schema, Table};
 use convoke_sql::{Existence, Statement};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -71,7 +69,10 @@ impl CallDatabase {
         let parsed = DocumentId::parse(id)
             .map_err(|error| refused(Code::InvalidArgs, format!("`{}` is not an id: {error}", shorten(id))))?;
         if parsed.table != table.number {
-            return Err(refused(Code::InvalidArgs, format!("the id `{id}` belongs to another table than `{}`", table.name)));
+            return Err(refused(
+                Code::InvalidArgs,
+                format!("the id `{id}` belongs to another table than `{}`", table.name),
+            ));
         }
         Ok(parsed)
     }
@@ -214,8 +215,8 @@ impl Database for CallDatabase {
     fn patch<'a>(&'a mut self, table: &'a str, id: &'a str, fields: &'a str) -> Pending<'a, ()> {
         Box::pin(async move {
             let id = self.id(table, id)?;
-            let (set, unset) = split_patch(fields, self.store.inner.limits.document_bytes_max)
-                .map_err(DatabaseError::Refused)?;
+            let (set, unset) =
+                split_patch(fields, self.store.inner.limits.document_bytes_max).map_err(DatabaseError::Refused)?;
             let existence = self.existence(id);
             if unset.is_empty() {
                 self.writes.update(table, Update::Patch, id.uuid, set, existence);
@@ -280,7 +281,5 @@ fn shorten(text: &str) -> String {
 }
 
 fn now_ms() -> f64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64() * 1000.0)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }

@@ -114,8 +114,7 @@ pub(crate) fn split_patch(text: &str, bytes_max: usize) -> Result<(String, Vec<S
     let refused = |error: serde_json::Error| Failure::new(Code::InvalidArgs, format!("the patch is refused: {error}"));
     let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(refused)?;
     let mark = serde_json::json!({ "$undefined": null });
-    let unset: Vec<String> =
-        fields.iter().filter(|(_, value)| **value == mark).map(|(name, _)| name.clone()).collect();
+    let unset: Vec<String> = fields.iter().filter(|(_, value)| **value == mark).map(|(name, _)| name.clone()).collect();
     for name in &unset {
         fields.remove(name);
     }

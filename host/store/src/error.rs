@@ -36,8 +36,8 @@ pub(crate) enum Phase {
 /// Turns an error of Postgres into what the call does next.
 pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseError {
     let Some(server) = error.as_db_error() else {
-        let failure = Failure::new(Code::Overloaded, "the database cannot be reached at the moment")
-            .with_internal(chain(error));
+        let failure =
+            Failure::new(Code::Overloaded, "the database cannot be reached at the moment").with_internal(chain(error));
         return match phase {
             Phase::BeforeCommit if error.is_closed() => DatabaseError::Conflict,
             _ => DatabaseError::Failed(failure),

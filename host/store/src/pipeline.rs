@@ -72,7 +72,8 @@ impl Connection {
             }
         };
         self.in_flight = false;
-        if around.commit && result.is_ok() {
+        // A failed statement before it makes the commit a rollback: either way the transaction is over.
+        if around.commit {
             self.transaction_open = false;
         }
         result

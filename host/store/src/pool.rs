@@ -50,8 +50,7 @@ impl Store {
         if postgres.get_application_name().is_none() {
             postgres.application_name("convoke");
         }
-        let manager =
-            Manager::from_config(postgres, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(postgres, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let settings = session_settings(&limits);
         let pool = Pool::builder(manager)
             .max_size(connections_max)

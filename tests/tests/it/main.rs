@@ -1,3 +1,10 @@
-//! The integration tests, one module an area, in one binary.
+//! The integration tests, one module an area, in one binary: a real host, a real Postgres, real components.
 
+mod calls;
+mod clocks;
+mod documents;
+mod harness;
+mod hostile;
+mod loading;
+mod swaps;
 mod tidy;

@@ -25,7 +25,7 @@ const RESERVED: [Reserved; 4] = [
         // A connection string is parsed where it comes in, and handed down as a value.
         one_item: Some((&["host/server/", "host/cli/"], "Config")),
     },
-    Reserved { name: "wasmtime", folders: &["host/engine/"], one_item: None },
+    Reserved { name: "wasmtime", folders: &["host/engine/", "bench/"], one_item: None },
     Reserved { name: "axum", folders: &["host/server/", "bench/"], one_item: None },
     // The command line is a client of its own host; a test is one too.
     Reserved { name: "hyper", folders: &["host/server/", "host/cli/", "bench/", "tests/"], one_item: None },

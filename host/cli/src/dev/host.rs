@@ -38,7 +38,7 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
 
 /// Reads `DATABASE_URL`. The text is in no message: it holds a password.
 pub(crate) fn parse_url(url: &str) -> Result<tokio_postgres::Config, Failure> {
-    url.parse().map_err(|e: tokio_postgres::Error| {
+    url.parse::<tokio_postgres::Config>().map_err(|e| {
         Failure::new("`DATABASE_URL` is no address of a Postgres server")
             .cause(&e)
             .hint("write `postgres://user:password@host:5432/database`")

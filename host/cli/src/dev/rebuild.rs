@@ -43,7 +43,7 @@ pub(super) async fn until_built(
         }
         output.note("Waiting for a change");
         let change = watcher.next().await?;
-        apply(change, builder, output);
+        apply(&change, builder, output);
     }
 }
 
@@ -59,14 +59,14 @@ async fn build_latest(
             result = build(builder, output) => break result,
             change = watcher.next() => change?,
         };
-        apply(change, builder, output);
+        apply(&change, builder, output);
     };
     watcher.follow(builder)?;
     Ok(result)
 }
 
 /// What a change means for the next build.
-fn apply(change: Change, builder: &mut Builder, output: &Output) {
+fn apply(change: &Change, builder: &mut Builder, output: &Output) {
     if change.cargo_manifests {
         builder.forget_plan();
     }
@@ -101,7 +101,7 @@ impl Rebuilds {
         loop {
             let change = self.watcher.next().await?;
             let from = Instant::now();
-            apply(change, &mut self.builder, output);
+            apply(&change, &mut self.builder, output);
             let outcome = match build_latest(&mut self.builder, &mut self.watcher, output).await? {
                 Ok(report) if served.is_current(&report) => {
                     output.note(format!("No component changed ({})", seconds(from.elapsed())));
@@ -130,7 +130,7 @@ impl Rebuilds {
         loop {
             output.note("Waiting for a change");
             let change = self.watcher.next().await?;
-            apply(change, &mut self.builder, output);
+            apply(&change, &mut self.builder, output);
             let report = until_built(&mut self.builder, &mut self.watcher, output).await?;
             match served.deploy(host, &report).await {
                 Ok(deployed) => return Ok(deployed),

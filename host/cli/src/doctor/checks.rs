@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use convoke_local_postgres::{Durability, LocalPostgres, Options, Search};
+use convoke_local_postgres::{Durability, LocalPostgres, Options, Probe, Search};
 use convoke_project::target::{self, TARGET};
 use convoke_project::{Project, ProjectError};
-use tokio_postgres::NoTls;
 
 use super::Finding;
 use crate::dev;
@@ -95,7 +94,7 @@ async fn database(url: &str) -> Vec<Finding> {
     let answer = tokio::time::timeout(DATABASE_ANSWER_MAX, ask(url)).await;
     let answer =
         answer.unwrap_or_else(|_| Err(Failure::new("the database of `DATABASE_URL` did not answer within 5 s")));
-    let (version, version_number, wal_level) = match answer {
+    let Probe { version, version_number, wal_level } = match answer {
         Ok(answer) => answer,
         Err(failure) => return vec![Finding::failed("database", failure)],
     };
@@ -120,32 +119,13 @@ async fn database(url: &str) -> Vec<Finding> {
     vec![reached, wal]
 }
 
-/// Version for people, version for comparison, `wal_level`.
-async fn ask(url: &str) -> Result<(String, u32, String), Failure> {
+async fn ask(url: &str) -> Result<Probe, Failure> {
     let config = dev::parse_url(url)?;
-    let unreachable = |e: &tokio_postgres::Error| {
+    convoke_local_postgres::probe(&config).await.map_err(|e| {
         Failure::new("the database of `DATABASE_URL` cannot be reached")
-            .cause(e)
+            .cause(&e)
             .hint("start the server, check host, port, user and password, or leave `DATABASE_URL` out for a server of Convoke's own")
-    };
-    let (client, connection) = config.connect(NoTls).await.map_err(|e| unreachable(&e))?;
-    let question = async {
-        let row = client
-            .query_one(
-                "select current_setting('server_version'), current_setting('server_version_num'), current_setting('wal_level')",
-                &[],
-            )
-            .await?;
-        Ok((row.try_get(0)?, row.try_get::<_, String>(1)?, row.try_get(2)?))
-    };
-    // The connection does its work here and ends with the question.
-    tokio::pin!(question);
-    let answer = tokio::select! {
-        answer = &mut question => answer,
-        _ = connection => question.await,
-    };
-    let (version, number, wal_level) = answer.map_err(|e| unreachable(&e))?;
-    Ok((version, number.parse().unwrap_or_default(), wal_level))
+    })
 }
 
 pub(super) async fn port(port: u16) -> Finding {

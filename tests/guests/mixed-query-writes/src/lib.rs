@@ -27,6 +27,12 @@ fn calls_mutation(_: &QueryCtx, name: String) -> Result<String> {
     Ok(convoke::__private::bindings::calls::run_mutation(&name, "{}")?)
 }
 
+/// Calls a function, as an action may: so the component imports `calls`.
+#[action]
+fn calls_query(ctx: &ActionCtx) -> Result<usize> {
+    ctx.run_query("mixed:count", json!({}))
+}
+
 /// How many there are.
 #[query]
 fn count(ctx: &QueryCtx) -> Result<usize> {
