@@ -4,6 +4,7 @@
 //! (HMAC-SHA-256) of the rest under a key that this host made and that nobody else may read. Anything else is as if it
 //! were not there, and is compiled again.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -85,7 +86,10 @@ impl Cache {
 
 /// The digest of a component: how a version is named.
 pub fn digest(wasm: &[u8]) -> String {
-    Sha256::digest(wasm).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(wasm).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn file_name(engine: &wasmtime::Engine, wasm: &[u8]) -> String {

@@ -183,6 +183,7 @@ fn configure(limits: &Limits, reset: Reset, concurrency: bool) -> Config {
 fn start_clock(engines: [wasmtime::EngineWeak; 2], stopped: Arc<AtomicBool>) -> Result<(), EngineError> {
     let tick = move || {
         while !stopped.load(Ordering::Relaxed) {
+            #[expect(clippy::disallowed_methods, reason = "the thread is the clock's own and does nothing but sleep")]
             std::thread::sleep(TICK);
             for engine in engines.iter().filter_map(wasmtime::EngineWeak::upgrade) {
                 engine.increment_epoch();

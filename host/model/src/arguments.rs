@@ -109,8 +109,8 @@ fn explain(error: &ValidationError<'_>) -> ArgumentsError {
 
 fn expected_type(kind: &TypeKind) -> String {
     let names: Vec<String> = match kind {
-        TypeKind::Single(name) => vec![name.to_string()],
-        TypeKind::Multiple(names) => names.iter().map(|name| name.to_string()).collect(),
+        TypeKind::Single(name) => vec![name.as_str().to_owned()],
+        TypeKind::Multiple(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),
     };
     names.iter().map(|name| article(name)).collect::<Vec<_>>().join(" or ")
 }
@@ -128,7 +128,7 @@ fn field_path(pointer: &str) -> String {
     let mut path = String::new();
     for segment in pointer.split('/').skip(1) {
         if segment.bytes().all(|byte| byte.is_ascii_digit()) {
-            path.push_str(&format!("[{segment}]"));
+            path = format!("{path}[{segment}]");
         } else {
             path = join(&path, &segment.replace("~1", "/").replace("~0", "~"));
         }

@@ -103,7 +103,7 @@ impl Code {
             | Self::LogLimit
             | Self::HostCallLimit
             | Self::InvalidResult => 500,
-            Self::Application(code) => Self::known(code).map_or(400, |known| known.http_status()),
+            Self::Application(code) => Self::known(code).map_or(400, Self::http_status),
         }
     }
 }

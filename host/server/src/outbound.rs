@@ -73,9 +73,10 @@ fn origin(entry: &str) -> Result<Origin, AllowListError> {
         return Err(refused());
     }
     let target = Target::new(&uri).ok_or_else(refused)?;
-    let host = match entry.contains("//*.") {
-        true => target.host.strip_prefix("any").ok_or_else(refused)?.to_owned(),
-        false => target.host,
+    let host = if entry.contains("//*.") {
+        target.host.strip_prefix("any").ok_or_else(refused)?.to_owned()
+    } else {
+        target.host
     };
     Ok(Origin { scheme: target.scheme, host, port: target.port })
 }

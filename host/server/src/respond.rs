@@ -42,7 +42,7 @@ pub(crate) fn failure(failure: &Failure, request_id: &str) -> Response {
 }
 
 /// What a caller may read of a failure.
-pub(crate) fn message<'a>(failure: &'a Failure) -> &'a str {
+pub(crate) fn message(failure: &Failure) -> &str {
     if failure.code == Code::Internal { "internal error" } else { &failure.message }
 }
 

@@ -64,12 +64,9 @@ impl Connection {
             }
             send(client, &prepared, statements, around).await.map_err(|error| explain(&error, phase))
         };
-        let result = match tokio::time::timeout_at(deadline, sent).await {
-            Ok(result) => result,
+        let Ok(result) = tokio::time::timeout_at(deadline, sent).await else {
             // Still in flight: dropping the connection cancels the statement.
-            Err(_) => {
-                return Err(DatabaseError::Failed(Failure::new(Code::DeadlineExceeded, "the database took too long")));
-            }
+            return Err(DatabaseError::Failed(Failure::new(Code::DeadlineExceeded, "the database took too long")));
         };
         self.in_flight = false;
         // A failed statement before it makes the commit a rollback: either way the transaction is over.

@@ -13,6 +13,7 @@ impl Store {
     ///
     /// # Errors
     /// When Postgres refuses a statement; then nothing is changed.
+    #[expect(clippy::disallowed_methods, reason = "a sync runs once a deploy, with nothing to pipeline")]
     pub async fn sync(&self, schema: &mut Schema) -> Result<(), StoreError> {
         let mut client = self.connection().await?;
         let transaction = client.transaction().await.map_err(|source| failed("begin", source))?;
@@ -35,6 +36,7 @@ impl Store {
         transaction.commit().await.map_err(|source| failed("commit", source))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "runs once a host, with nothing to pipeline")]
     pub(crate) async fn bootstrap(&self) -> Result<(), StoreError> {
         let mut client = self.connection().await?;
         let found: String = client

@@ -46,7 +46,7 @@ fn ids_in_sql_are_ids_in_the_host() {
         for (table, uuid) in
             [(1u32, u128::MAX), (127, 0), (128, 1), (10_001, 0x0192_3456_789a_bcde_f012_3456_789a_bcde)]
         {
-            let uuid = format!("{:032x}", uuid);
+            let uuid = format!("{uuid:032x}");
             let query = format!(
                 "select convoke.encode_id({table}, '{uuid}'), convoke.uuid(convoke.encode_id({table}, '{uuid}'))::text"
             );
