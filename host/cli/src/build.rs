@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use convoke_project::{Builder, Built, Project};
+use convoke_project::{Builder, Built, Profile, Project};
 use serde::Serialize;
 
 use crate::args::{BuildArgs, BuildTarget};
@@ -28,7 +28,7 @@ pub(crate) async fn build(args: BuildArgs, output: &Output) -> Result<(), Failur
     }
     let project = Project::find(&args.dir)?;
     toolchain::ensure_target(&project, output).await?;
-    let mut builder = Builder::new(project);
+    let mut builder = Builder::new(project, Profile::Release);
     let report = components::build(&mut builder, output).await?;
     for warning in &report.warnings {
         output.note(warning.trim_end());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoke_local_postgres::{Database, Options};
-use convoke_project::{BuildReport, Builder, Project, Watcher};
+use convoke_project::{BuildReport, Builder, Profile, Project, Watcher};
 use convoke_server::{Deployed, Host};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -82,7 +82,9 @@ async fn start(
 }
 
 async fn bring_up(args: &DevArgs, project: &Project, output: &Output) -> Result<Session, Failure> {
-    let mut builder = Builder::new(project.clone());
+    // Who watches waits for the compiler again and again; who does not, runs what would be deployed.
+    let profile = if args.once { Profile::Release } else { Profile::Quick };
+    let mut builder = Builder::new(project.clone(), profile);
     // The compiler and Postgres do not need each other.
     let (database, (report, watcher)) =
         tokio::try_join!(database(args, project), first_build(&mut builder, args.once, output),)?;

@@ -26,6 +26,10 @@ use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::Output;
 
+/// Every call makes and frees an instance from several threads: the allocator of the C library costs more there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a thread that is stuck in a system call may cost at the end; nothing that has to be saved runs on one.
 const THREADS_END_MAX: Duration = Duration::from_millis(500);
 

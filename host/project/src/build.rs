@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::cargo::{self, CargoOutput, Outcome};
 use crate::plan::{self, Plan, PlanError, Sources, Workspace};
 use crate::target::TARGET;
-use crate::{ModuleName, Project};
+use crate::{ModuleName, Project, diagnostics};
 
 /// Builds a project's components, as often as asked. Made once a project that is loaded.
 #[derive(Debug)]
@@ -17,6 +17,33 @@ pub struct Builder {
     project: Project,
     plan: Option<Plan>,
     plan_is_stale: bool,
+    profile: Profile,
+}
+
+/// How cargo's release profile, with what the components' own `Cargo.toml` says of it, is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// As it is: what is deployed.
+    #[default]
+    Release,
+    /// For the moment between a save and its answer: incremental, in many small units, without link-time optimisation.
+    /// A tenth of the time for a component of a few functions, which are the same functions, somewhat larger and slower.
+    Quick,
+}
+
+impl Profile {
+    /// Settings for cargo, in the form that spares the packages of build scripts and macros a second compilation.
+    fn variables(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Release => &[],
+            Self::Quick => &[
+                ("CARGO_PROFILE_RELEASE_LTO", "off"),
+                ("CARGO_PROFILE_RELEASE_INCREMENTAL", "true"),
+                // What rustc takes for incremental compilation unless it is told otherwise, as small components do.
+                ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "256"),
+            ],
+        }
+    }
 }
 
 /// What a build left.
@@ -128,8 +155,8 @@ type Found = BTreeMap<ModuleName, Vec<u8>>;
 
 impl Builder {
     /// A builder for the project as it was loaded.
-    pub fn new(project: Project) -> Self {
-        Self { project, plan: None, plan_is_stale: false }
+    pub fn new(project: Project, profile: Profile) -> Self {
+        Self { project, plan: None, plan_is_stale: false, profile }
     }
 
     /// The project that it builds.
@@ -170,7 +197,7 @@ impl Builder {
             self.plan_is_stale = false;
         }
         let plan = self.plan.get_or_insert_default();
-        let (found, warnings) = collect(&self.project, plan, &mut output).await?;
+        let (found, warnings) = collect(&self.project, self.profile, plan, &mut output).await?;
         let dir = self.project.build_dir();
         let components = put_in_place(&dir, found)?;
         Ok(BuildReport { components, warnings })
@@ -179,13 +206,14 @@ impl Builder {
 
 async fn collect(
     project: &Project,
+    profile: Profile,
     plan: &mut Plan,
     output: &mut CargoOutput<'_>,
 ) -> Result<(Found, Vec<String>), BuildError> {
     let mut found = Found::new();
     let mut warnings = Vec::new();
     for workspace in &plan.workspaces {
-        let outcome = run_cargo(project, workspace, output).await?;
+        let outcome = run_cargo(project, profile, workspace, output).await?;
         // Read before the next workspace is built: two of them may have a package of the same name, and they share a
         // target directory.
         read_artifacts(workspace, &outcome, &mut found, &mut plan.sources)?;
@@ -203,6 +231,7 @@ async fn collect(
 
 async fn run_cargo(
     project: &Project,
+    profile: Profile,
     workspace: &Workspace,
     output: &mut CargoOutput<'_>,
 ) -> Result<Outcome, BuildError> {
@@ -217,13 +246,20 @@ async fn run_cargo(
     if !is_set("CARGO_TARGET_DIR") && !is_set("CARGO_BUILD_TARGET_DIR") {
         command.arg("--target-dir").arg(project.state_dir().join("target"));
     }
+    // What the user says stands.
+    for (name, value) in profile.variables().iter().filter(|(name, _)| !is_set(name)) {
+        command.env(name, value);
+    }
     for package in &workspace.packages {
         command.args(["-p", &package.id]);
     }
-    let outcome = cargo::run(command, output).await.map_err(|error| match error.kind() {
+    let mut outcome = cargo::run(command, output).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => PlanError::CargoMissing.into(),
         _ => BuildError::Cargo(error),
     })?;
+    for text in outcome.errors.iter_mut().chain(&mut outcome.warnings) {
+        *text = diagnostics::relative_to(project.root(), &workspace.root, text);
+    }
     if outcome.success {
         return Ok(outcome);
     }

@@ -39,7 +39,7 @@ async fn build(builder: &mut Builder) -> (Result<BuildReport, BuildError>, Vec<S
 async fn components_are_built_and_built_again() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let project = project_with(dir.path(), &["again_a", "again_b"]);
-    let mut builder = Builder::new(project.clone());
+    let mut builder = Builder::new(project.clone(), Profile::Quick);
 
     let (report, lines) = build(&mut builder).await;
     let report = report.expect("builds");
@@ -59,7 +59,7 @@ async fn components_are_built_and_built_again() {
 async fn a_failed_build_has_the_compilers_words_and_leaves_the_last_one() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let project = project_with(dir.path(), &["failing"]);
-    let mut builder = Builder::new(project.clone());
+    let mut builder = Builder::new(project.clone(), Profile::Quick);
     let wasm = project.build_dir().join("failing.wasm");
     build(&mut builder).await.0.expect("builds");
     let before = std::fs::read(&wasm).expect("in place");
@@ -69,7 +69,7 @@ async fn a_failed_build_has_the_compilers_words_and_leaves_the_last_one() {
     assert_eq!(error.to_string(), "the components do not compile");
     let diagnostics = error.diagnostics().join("");
     assert!(diagnostics.contains("error[E0308]: mismatched types"), "{diagnostics}");
-    assert!(diagnostics.contains("failing/src/lib.rs:1:21"), "{diagnostics}");
+    assert!(diagnostics.contains("--> components/failing/src/lib.rs:1:21"), "{diagnostics}");
     assert_eq!(std::fs::read(&wasm).expect("still there"), before);
 }
 
@@ -78,7 +78,7 @@ async fn cargos_own_refusal_is_the_message() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let project = project_with(dir.path(), &["refused"]);
     write(&project.root().join("components/refused/build.rs"), "fn main() { panic!(\"no schema here\") }\n");
-    let error = build(&mut Builder::new(project)).await.0.expect_err("the build script fails");
+    let error = build(&mut Builder::new(project, Profile::Quick)).await.0.expect_err("the build script fails");
     assert!(error.diagnostics().is_empty());
     let message = error.to_string();
     assert!(message.contains("failed to run custom build command for `refused"), "{message}");
@@ -94,14 +94,14 @@ async fn a_finished_component_is_taken_as_it_is() {
     let project = Project::find(dir.path()).expect("a project");
     write(&project.build_dir().join("gone.wasm"), "of a module that is no more");
 
-    let report = build(&mut Builder::new(project.clone())).await.0.expect("nothing to build");
+    let report = build(&mut Builder::new(project.clone(), Profile::Quick)).await.0.expect("nothing to build");
     assert_eq!(report.components[0].wasm_path, project.build_dir().join("x/any.wasm"));
     assert_eq!(report.components[0].size_bytes, 8);
     assert!(report.components[0].wasm_path.exists());
     assert!(!project.build_dir().join("gone.wasm").exists());
 
     std::fs::write(&file, b"\0asm\x01\0\0\0").expect("written");
-    let error = build(&mut Builder::new(project.clone())).await.0.expect_err("a core module");
+    let error = build(&mut Builder::new(project.clone(), Profile::Quick)).await.0.expect_err("a core module");
     assert!(error.to_string().contains("a core WebAssembly module and no component"), "{error}");
     assert!(error.hint().is_some());
 }
@@ -114,15 +114,15 @@ async fn what_is_no_component_package() {
 
     let manifest = std::fs::read_to_string(package.join("Cargo.toml")).expect("there");
     write(&package.join("Cargo.toml"), &manifest.replace("[\"cdylib\"]", "[\"rlib\"]"));
-    let error = build(&mut Builder::new(project.clone())).await.0.expect_err("no cdylib");
+    let error = build(&mut Builder::new(project.clone(), Profile::Quick)).await.0.expect_err("no cdylib");
     assert!(matches!(error, BuildError::Plan(PlanError::NoCdylib { .. })), "{error}");
 
     write(&package.join("Cargo.toml"), "[package\n");
-    let error = build(&mut Builder::new(project.clone())).await.0.expect_err("no TOML");
+    let error = build(&mut Builder::new(project.clone(), Profile::Quick)).await.0.expect_err("no TOML");
     assert!(matches!(error, BuildError::Plan(PlanError::Metadata { .. })), "{error}");
 
     std::fs::remove_dir_all(&package).expect("removed");
-    let error = build(&mut Builder::new(project)).await.0.expect_err("nothing there");
+    let error = build(&mut Builder::new(project, Profile::Quick)).await.0.expect_err("nothing there");
     assert!(matches!(error, BuildError::Plan(PlanError::NoPackage { .. })), "{error}");
     assert!(error.hint().is_some());
 }
@@ -148,7 +148,7 @@ async fn sources_are_the_package_its_local_dependencies_and_the_files_it_include
         "[package]\nname = \"helper\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n",
     );
 
-    let mut builder = Builder::new(project);
+    let mut builder = Builder::new(project, Profile::Quick);
     build(&mut builder).await.0.expect("builds");
     let sources = builder.sources().into_values().next().expect("one module");
     assert_eq!(sources.dirs, [root.join("components/sourced"), root.join("shared/helper")].into());

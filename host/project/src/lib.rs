@@ -6,6 +6,7 @@
 
 mod build;
 mod cargo;
+mod diagnostics;
 mod manifest;
 mod module_name;
 mod outbound;
@@ -15,7 +16,7 @@ mod project;
 pub mod target;
 mod watch;
 
-pub use build::{BuildError, BuildReport, Builder, Built};
+pub use build::{BuildError, BuildReport, Builder, Built, Profile};
 pub use cargo::CargoOutput;
 pub use manifest::{Limits, ManifestError, ProjectManifest};
 pub use module_name::{InvalidModuleName, ModuleName};

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
-use crate::Project;
+use crate::{Profile, Project};
 
 /// Far above what a save takes, so that a loaded machine does not fail a test.
 const SOON: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ fn save(path: &Path, text: &str) {
 }
 
 fn watch(project: &Project) -> Watcher {
-    Watcher::new(&Builder::new(project.clone())).expect("watches")
+    Watcher::new(&Builder::new(project.clone(), Profile::Quick)).expect("watches")
 }
 
 async fn change(watcher: &mut Watcher) -> Change {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -12,8 +11,6 @@ use convoke_model::Kind;
 
 use crate::host::Host;
 use crate::respond;
-
-type Body = Result<Bytes, BytesRejection>;
 
 pub(crate) async fn query(State(host): State<Arc<Host>>, Path(path): Path<String>, body: Body) -> Response {
     call(&host, Kind::Query, &path, body).await
@@ -28,7 +25,7 @@ pub(crate) async fn action(State(host): State<Arc<Host>>, Path(path): Path<Strin
 }
 
 async fn call(host: &Host, kind: Kind, path: &str, body: Body) -> Response {
-    let body = match respond::body_text(body, host.engine.limits().body_bytes_max) {
+    let body = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
         Ok(body) => body,
         Err(failure) => return respond::failure(&failure, ""),
     };

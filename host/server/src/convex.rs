@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -18,8 +18,6 @@ use serde_json::value::RawValue;
 
 use crate::host::Host;
 use crate::respond;
-
-type Body = Result<Bytes, BytesRejection>;
 
 /// The form of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -76,7 +74,7 @@ pub(crate) async fn query_by_get(
 }
 
 async fn call(host: &Host, kind: Kind, body: Body) -> Response {
-    let body = match respond::body_text(body, host.engine.limits().body_bytes_max) {
+    let body = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
         Ok(body) => body,
         Err(failure) => return bad_request(&failure),
     };

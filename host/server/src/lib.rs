@@ -7,6 +7,7 @@
 
 mod clean;
 mod convex;
+mod cors;
 mod health;
 mod host;
 mod openapi;

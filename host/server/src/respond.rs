@@ -1,11 +1,13 @@
 //! Bodies of answers. JSON that is at hand as text is spliced, never parsed again.
 
+use std::error::Error as _;
+
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use convoke_model::{Code, Failure};
+use http_body_util::LengthLimitError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -51,13 +53,13 @@ pub(crate) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
-/// The body of a request as text, or why it cannot be read.
-pub(crate) fn body_text(body: Result<Bytes, BytesRejection>, bytes_max: usize) -> Result<Bytes, Failure> {
-    let body = body.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+/// The body of a request, which is text, or why it cannot be read.
+pub(crate) async fn read_text(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
+    let body = axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
+        if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
             Failure::new(Code::PayloadTooLarge, format!("the body is larger than {bytes_max} bytes"))
         } else {
-            Failure::new(Code::InvalidArgs, "the body could not be read").with_internal(rejection.body_text())
+            Failure::new(Code::InvalidArgs, "the body could not be read").with_internal(error.to_string())
         }
     })?;
     match std::str::from_utf8(&body) {
@@ -66,7 +68,7 @@ pub(crate) fn body_text(body: Result<Bytes, BytesRejection>, bytes_max: usize) -
     }
 }
 
-/// The text of a body that [`body_text`] has checked.
+/// The text of a body that [`read_text`] has checked.
 pub(crate) fn as_text(body: &Bytes) -> &str {
     std::str::from_utf8(body).unwrap_or_default()
 }

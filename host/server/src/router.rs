@@ -4,16 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use convoke_model::{Code, Failure};
 use tokio::net::TcpListener;
-use tower_http::cors::CorsLayer;
 use tower_http::services::ServeDir;
 
+use crate::cors::CorsWhenAsked;
 use crate::host::Host;
 use crate::{clean, convex, health, openapi, respond};
 
@@ -28,8 +27,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/action/{*path}", post(clean::action).fallback(post_only))
         .fallback(no_route)
         // As Convex: any page may call, with its own origin mirrored.
-        .layer(CorsLayer::very_permissive());
-    let limit = DefaultBodyLimit::max(host.engine.limits().body_bytes_max);
+        .layer(CorsWhenAsked);
     let router = Router::new()
         .nest("/api", api)
         .route("/healthz", get(health::alive).fallback(get_only))
@@ -39,7 +37,7 @@ pub fn router(host: Arc<Host>) -> Router {
         Some(directory) => router.fallback_service(ServeDir::new(directory)),
         None => router.fallback(no_route),
     };
-    router.layer(limit).with_state(host)
+    router.with_state(host)
 }
 
 /// Serves until `shutdown` ends, then finishes the requests that run.

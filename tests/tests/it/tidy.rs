@@ -114,8 +114,11 @@ fn nothing_is_left_for_later() {
 #[test]
 fn no_path_of_one_machine() {
     let roots = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/"), concat!("/Us", "ers/")];
+    // The sample path of a test; nobody's machine has it.
+    let sample = concat!("/ho", "me/x/");
     let mut problems = Vec::new();
     for file in Tree::read().texts() {
+        let file = file.without(sample);
         for root in roots {
             // `host/work/x` and `https://example.org/home/` are no absolute paths.
             let lines = file.lines_with(root, |before| !before.is_ascii_alphanumeric() && !"_-./}".contains(before));

@@ -102,7 +102,9 @@ impl Rebuilds {
             let change = self.watcher.next().await?;
             let from = Instant::now();
             apply(&change, &mut self.builder, output);
-            let outcome = match build_latest(&mut self.builder, &mut self.watcher, output).await? {
+            let built = build_latest(&mut self.builder, &mut self.watcher, output).await?;
+            let build_time = from.elapsed();
+            let outcome = match built {
                 Ok(report) if served.is_current(&report) => {
                     output.note(format!("No component changed ({})", seconds(from.elapsed())));
                     continue;
@@ -111,7 +113,10 @@ impl Rebuilds {
                 Err(error) => Err(error.into()),
             };
             match outcome {
-                Ok(deployed) => output.good(format!("{} after {}", news(&deployed), seconds(from.elapsed()))),
+                Ok(deployed) => {
+                    let (all, build) = (seconds(from.elapsed()), seconds(build_time));
+                    output.good(format!("{} after {all}, of which the build took {build}", news(&deployed)));
+                }
                 Err(failure) => {
                     output.failure(&failure);
                     output.note("The last good version goes on serving");

@@ -70,7 +70,7 @@ fn a_compilers_error() {
     package(&place, "cli_failing", "pub fn f() -> u32 {\n    \"text\"\n}\n");
     let shown = place.run(&["build"]);
     assert!(shown.starts_with("exit code 1\n--- stdout: nothing\n"), "{shown}");
-    assert!(shown.contains("error[E0308]: mismatched types\n --> src/lib.rs:2:5"), "{shown}");
+    assert!(shown.contains("error[E0308]: mismatched types\n --> components/cli_failing/src/lib.rs:2:5"), "{shown}");
     assert!(shown.ends_with("error: the components do not compile\n"), "{shown}");
     assert!(!shown.contains('\x1b'), "{shown}");
 }

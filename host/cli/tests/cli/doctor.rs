@@ -33,7 +33,7 @@ fn findings_are_data() {
 fn findings_are_lines() {
     let place = Place::empty();
     let shown = place.run(&["doctor", "--port", "0", "--database-url", "nonsense"]);
-    assert!(shown.starts_with("exit code 1\n--- stdout\nfailed   project    no `convoke.toml` in `.`"), "{shown}");
+    assert!(shown.starts_with("exit code 1\n--- stdout\nfailed   project    no `convoke.toml` in `[DIR]`"), "{shown}");
     assert!(shown.contains("\n                    fix: "), "{shown}");
     assert!(shown.contains("\nok       port       0 is free\n"), "{shown}");
     assert!(shown.contains("\nerror: 2 checks failed\n"), "{shown}");

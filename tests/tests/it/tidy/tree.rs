@@ -84,6 +84,11 @@ impl TextFile {
         Path::new(&self.path).extension().is_some_and(|own| own == extension)
     }
 
+    /// The same file with a text cut out of its lines.
+    pub(super) fn without(&self, text: &str) -> Self {
+        Self { path: self.path.clone(), text: self.text.replace(text, "") }
+    }
+
     /// The first file of a crate: `src/lib.rs` or `src/main.rs`.
     pub(super) fn is_crate_root(&self) -> bool {
         self.path.ends_with("/src/lib.rs") || self.path.ends_with("/src/main.rs")
