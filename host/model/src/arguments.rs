@@ -108,10 +108,12 @@ fn explain(error: &ValidationError<'_>) -> ArgumentsError {
 }
 
 fn expected_type(kind: &TypeKind) -> String {
-    let names: Vec<String> = match kind {
+    let mut names: Vec<String> = match kind {
         TypeKind::Single(name) => vec![name.as_str().to_owned()],
         TypeKind::Multiple(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),
     };
+    // "a string or null": what may also be missing is said last.
+    names.sort_by_key(|name| name == "null");
     names.iter().map(|name| article(name)).collect::<Vec<_>>().join(" or ")
 }
 

@@ -96,7 +96,7 @@ mod tests {
     fn whole_floats_become_integers() {
         let mut value = json!({ "a": [50.0, 0.5, -0.0, 1e300], "b": 7 });
         assert!(whole_floats_to_integers(&mut value));
-        assert_eq!(value.to_string(), r#"{"a":[50,0.5,-0.0,1e300],"b":7}"#);
+        assert_eq!(value.to_string(), r#"{"a":[50,0.5,-0.0,1e+300],"b":7}"#);
         assert!(!whole_floats_to_integers(&mut json!([1, "1.0"])));
     }
 

@@ -8,7 +8,14 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, TestHost, run, wat_bytes};
 
 fn limits() -> Limits {
-    Limits { call_ms_max: 1_500, host_calls_max: 20_000, instances_max: 8, queue_ms_max: 5_000, ..Limits::default() }
+    Limits {
+        call_ms_max: 1_500,
+        result_bytes_max: 4 << 20,
+        host_calls_max: 20_000,
+        instances_max: 8,
+        queue_ms_max: 5_000,
+        ..Limits::default()
+    }
 }
 
 /// A function of the guest `hostile`, its kind, its arguments, the error that it must end in.
