@@ -1,6 +1,6 @@
 //! Bodies of answers. JSON that is at hand as text is spliced, never parsed again.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
@@ -56,7 +56,7 @@ pub(crate) fn text(value: &impl Serialize) -> String {
 /// The body of a request, which is text, or why it cannot be read.
 pub(crate) async fn read_text(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
     let body = axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
-        if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
+        if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) {
             Failure::new(Code::PayloadTooLarge, format!("the body is larger than {bytes_max} bytes"))
         } else {
             Failure::new(Code::InvalidArgs, "the body could not be read").with_internal(error.to_string())
