@@ -150,7 +150,8 @@ fn ten_thousand_misdeeds_leave_memory_flat_and_no_transaction_open() {
             round().await;
         }
         let grown = resident_bytes().saturating_sub(before);
-        assert!(grown < 48 << 20, "grew by {grown} bytes");
+        // Room for the hosts of tests beside this one; a leak of one page of WASM a call would be five times as much.
+        assert!(grown < 128 << 20, "grew by {grown} bytes");
         assert_eq!(host.open_transactions().await, 0);
         assert_eq!(host.query("hostile:count", json!({ "name": "trap" })).await.data(), 0);
     });
