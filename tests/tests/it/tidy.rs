@@ -120,7 +120,7 @@ fn no_path_of_one_machine() {
     for file in Tree::read().texts() {
         let file = file.without(sample);
         for root in roots {
-            // `host/work/x` and `https://example.org/home/` are no absolute paths.
+            // `host/opt/x` and `https://example.org/home/` are no absolute paths.
             let lines = file.lines_with(root, |before| !before.is_ascii_alphanumeric() && !"_-./}".contains(before));
             problems.extend(lines.map(|line| format!("{}:{line}: {root}", file.path)));
         }
