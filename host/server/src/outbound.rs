@@ -128,9 +128,7 @@ impl HttpGate {
         Self { allow, tls: TlsConnector::from(Arc::new(config)) }
     }
 
-    async fn exchange(&self, request: &str, body: Vec<u8>) -> Result<OutboundResponse, Failure> {
-        let request: OutboundRequest =
-            serde_json::from_str(request).map_err(|error| invalid(format!("the request is not valid: {error}")))?;
+    async fn exchange(&self, request: OutboundRequest, body: Vec<u8>) -> Result<OutboundResponse, Failure> {
         let uri: Uri = request.url.parse().map_err(|_| invalid(format!("`{}` is not a URL", request.url)))?;
         let target =
             Target::new(&uri).ok_or_else(|| invalid(format!("`{}` is not an http or https URL", request.url)))?;
@@ -161,8 +159,9 @@ impl Gate for HttpGate {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<OutboundResponse, Failure>> {
         Box::pin(async move {
-            let asked = serde_json::from_str::<OutboundRequest>(request).ok().and_then(|request| request.timeout_ms);
-            let timeout = asked.map_or(TIMEOUT, Duration::from_millis).min(deadline - Instant::now());
+            let request: OutboundRequest =
+                serde_json::from_str(request).map_err(|error| invalid(format!("the request is not valid: {error}")))?;
+            let timeout = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(deadline - Instant::now());
             match tokio::time::timeout(timeout, self.exchange(request, body)).await {
                 Ok(result) => result,
                 Err(_) => Err(Failure::new(Code::DeadlineExceeded, "the outbound request took too long")),
