@@ -6,6 +6,7 @@ mod arguments;
 mod database;
 mod failure;
 mod id;
+mod key;
 mod limits;
 mod manifest;
 mod path;
@@ -17,9 +18,13 @@ pub use arguments::{ArgumentsError, ArgumentsValidator, SchemaError};
 pub use database::{Database, DatabaseError, Pending};
 pub use failure::{Code, Failure};
 pub use id::{DocumentId, IdError};
+pub use key::{Position, PositionParts, key, ordered_float};
 pub use limits::Limits;
-pub use manifest::{FunctionManifest, Kind, Manifest, ManifestError, TableManifest};
+pub use manifest::{FunctionManifest, Kind, Manifest, ManifestError, TableManifest, UnknownFields};
 pub use path::{FunctionPath, PathError};
-pub use plan::{Condition, Operator, Order, Plan, PlanError};
-pub use schema::{Index, Schema, SchemaConflict, Table};
+pub use plan::{
+    Aggregate, AggregateOperator, CREATION_TIME, Condition, Filter, Operator, Order, Page, Plan, PlanError,
+    is_undefined,
+};
+pub use schema::{BY_CREATION_TIME, Index, IndexField, Schema, SchemaConflict, Table, TableKind};
 pub use value::{decode_convex, encode_convex, whole_floats_to_integers};

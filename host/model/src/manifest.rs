@@ -8,6 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::path::FunctionPath;
+use crate::plan::Order;
 
 /// The newest manifest version that this host reads.
 const VERSION: u32 = 1;
@@ -71,13 +72,76 @@ pub struct TableManifest {
     pub schema: Value,
     #[serde(default)]
     pub indexes: Vec<IndexManifest>,
+    /// The version of the documents' form.
+    #[serde(default = "first_version")]
+    pub version: u32,
+    /// The rule of the same component that turns a document of an older version into one of this.
+    #[serde(default)]
+    pub upcast: Option<String>,
+    #[serde(default)]
+    pub unknown: UnknownFields,
+    /// Whether Postgres checks the types of top-level fields too.
+    #[serde(default)]
+    pub check: bool,
+    #[serde(default)]
+    pub unmanaged: Option<UnmanagedManifest>,
+}
+
+/// What happens to a field that the table's schema does not name, when a document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownFields {
+    /// The write is refused.
+    #[default]
+    Refuse,
+    /// It is stored as it is.
+    Keep,
+    /// It is left out.
+    Strip,
+}
+
+/// A table that is somebody else's: declared to be read and written, never altered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct UnmanagedManifest {
+    /// The column that identifies a row.
+    pub key: String,
 }
 
 /// One index over fields of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IndexManifest {
     pub name: String,
-    pub fields: Vec<String>,
+    pub fields: Vec<IndexFieldManifest>,
+    #[serde(default)]
+    pub unique: bool,
+}
+
+/// A field of an index: its name, or `{"field", "order"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "IndexFieldForm")]
+pub struct IndexFieldManifest {
+    pub name: String,
+    pub order: Order,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum IndexFieldForm {
+    Name(String),
+    Ordered { field: String, order: Order },
+}
+
+impl From<IndexFieldForm> for IndexFieldManifest {
+    fn from(form: IndexFieldForm) -> Self {
+        match form {
+            IndexFieldForm::Name(name) => Self { name, order: Order::Asc },
+            IndexFieldForm::Ordered { field, order } => Self { name: field, order },
+        }
+    }
+}
+
+fn first_version() -> u32 {
+    1
 }
 
 /// Why a manifest is refused.
@@ -99,6 +163,8 @@ pub enum ManifestError {
     Index { table: String, index: String },
     #[error("the names of table `{table}` and index `{index}` are too long together: at most 58 characters")]
     IndexNameLength { table: String, index: String },
+    #[error("table `{table}`: {problem}")]
+    Table { table: String, problem: String },
 }
 
 /// Postgres cuts an identifier at 63 bytes; `{table}_{index}` and a suffix must fit.
@@ -142,10 +208,11 @@ impl Manifest {
             if !names.insert(&table.name) {
                 return Err(ManifestError::TableTwice(table.name.clone()));
             }
+            self.check_table(table)?;
             let mut indexes = BTreeSet::new();
             for index in &table.indexes {
                 check_name(&index.name)?;
-                index.fields.iter().try_for_each(|field| check_name(field))?;
+                index.fields.iter().try_for_each(|field| check_name(&field.name))?;
                 if !indexes.insert(&index.name) || index.fields.is_empty() {
                     return Err(ManifestError::Index { table: table.name.clone(), index: index.name.clone() });
                 }
@@ -158,6 +225,24 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    fn check_table(&self, table: &TableManifest) -> Result<(), ManifestError> {
+        let problem = |problem: String| Err(ManifestError::Table { table: table.name.clone(), problem });
+        if table.version == 0 {
+            return problem("versions count from 1".to_owned());
+        }
+        if let Some(unmanaged) = &table.unmanaged {
+            check_name(&unmanaged.key)?;
+            if !table.indexes.is_empty() || table.check || table.version != 1 || table.upcast.is_some() {
+                return problem("an unmanaged table has no indexes, checks or versions of ours".to_owned());
+            }
+        }
+        let Some(upcast) = &table.upcast else { return Ok(()) };
+        match self.function(upcast) {
+            Some(function) if function.kind == Kind::Rule => Ok(()),
+            _ => problem(format!("its upcast `{upcast}` is not a rule of the component")),
+        }
     }
 }
 

@@ -137,3 +137,116 @@ begin
   return encode(substring(body from length(body) - 15), 'hex')::uuid;
 end
 $$;
+
+-- The order of values: a value's key is bytes, ordered byte by byte whatever the database's collation. Indexes hold
+-- keys, conditions compare them, and the host makes the same bytes (host/model/src/key.rs has the table of forms).
+-- These are single expressions of immutable parts, so that Postgres writes them into plans and indexes in place.
+create or replace function convoke.key_float(value double precision) returns bytea
+language sql immutable parallel safe
+as $$
+  select case when (get_byte(float8send(value), 0) & 128) = 0
+    then set_bit(float8send(value), 7, 1)
+    else int8send(~(('x' || encode(float8send(value), 'hex'))::bit(64)::bigint))
+  end
+$$;
+
+create or replace function convoke.key_number(value numeric) returns bytea
+language sql immutable parallel safe
+as $$
+  select '\x03'::bytea || convoke.key_float(value::double precision) || case
+    when abs(value::double precision) < 9007199254740992 then ''::bytea
+    when value >= 9223372036854775808 then '\xffffffffffffffff'::bytea
+    when value < -9223372036854775808 then '\x0000000000000000'::bytea
+    else int8send(trunc(value)::bigint # (-9223372036854775808)::bigint)
+  end
+$$;
+
+create or replace function convoke.key_text(value text) returns bytea
+language sql immutable parallel safe
+as $$ select '\x05'::bytea || replace(value, '\', '\\')::bytea $$;
+
+-- A zero inside becomes 00 FF, a lone zero ends.
+create or replace function convoke.key_escape(value bytea) returns bytea
+language sql immutable parallel safe
+as $$ select decode(replace(regexp_replace(encode(value, 'hex'), '(..)', '\1 ', 'g'), '00 ', '00ff '), 'hex') || '\x00'::bytea $$;
+
+create or replace function convoke.key_nested(value jsonb) returns bytea
+language plpgsql immutable parallel safe
+as $$
+declare
+  result bytea;
+  item jsonb;
+  name text;
+begin
+  if jsonb_typeof(value) = 'array' then
+    result := '\x07';
+    for item in select jsonb_array_elements(value) loop
+      result := result || convoke.key_escape(convoke.key(item));
+    end loop;
+    return result;
+  end if;
+  if jsonb_typeof(value -> '$bytes') = 'string' and (select count(*) = 1 from jsonb_object_keys(value)) then
+    begin
+      return '\x06'::bytea || decode(value ->> '$bytes', 'base64');
+    exception when invalid_parameter_value then
+      null;
+    end;
+  end if;
+  if jsonb_typeof(value -> '$float') = 'string' and (select count(*) = 1 from jsonb_object_keys(value)) then
+    begin
+      result := convoke.key_special(decode(value ->> '$float', 'base64'));
+      if result is not null then
+        return result;
+      end if;
+    exception when invalid_parameter_value then
+      null;
+    end;
+  end if;
+  result := '\x08';
+  for name, item in select e.key, e.value from jsonb_each(value) as e order by e.key collate "C" loop
+    result := result || convoke.key_escape(replace(name, '\', '\\')::bytea) || convoke.key_escape(convoke.key(item));
+  end loop;
+  return result;
+end
+$$;
+
+-- The key of what JSON cannot hold (the infinities, NaN, -0) from its eight bytes, the lowest first; null for others.
+create or replace function convoke.key_special(bytes bytea) returns bytea
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  digits text := '';
+  bits bigint;
+begin
+  if length(bytes) <> 8 then
+    return null;
+  end if;
+  for position in reverse 7 .. 0 loop
+    digits := digits || encode(substring(bytes from position + 1 for 1), 'hex');
+  end loop;
+  bits := ('x' || digits)::bit(64)::bigint;
+  if bits = -9223372036854775808 then
+    return '\x037fffffffffffffff';
+  elsif (bits & 9218868437227405312) <> 9218868437227405312 then
+    return null;
+  elsif bits < 0 then
+    return '\x03'::bytea || int8send(~bits) || '\x0000000000000000'::bytea;
+  else
+    return '\x03'::bytea || int8send(bits # (-9223372036854775808)::bigint) || '\xffffffffffffffff'::bytea;
+  end if;
+end
+$$;
+
+create or replace function convoke.key(value jsonb) returns bytea
+language sql immutable parallel safe
+as $$
+  select case jsonb_typeof(value)
+    when 'string' then convoke.key_text(value #>> '{}')
+    when 'number' then convoke.key_number((value #>> '{}')::numeric)
+    when 'boolean' then case when value = 'true'::jsonb then '\x0401'::bytea else '\x0400'::bytea end
+    when 'null' then '\x02'::bytea
+    when 'array' then convoke.key_nested(value)
+    when 'object' then convoke.key_nested(value)
+    else '\x01'::bytea
+  end
+$$;
