@@ -250,3 +250,52 @@ as $$
     else '\x01'::bytea
   end
 $$;
+
+-- Changes fields by what is there: inc, append, max, min. A missing field counts as 0, [] or nothing.
+create or replace function convoke.apply(data jsonb, operations jsonb) returns jsonb
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  field text;
+  operation jsonb;
+  before jsonb;
+  operand jsonb;
+begin
+  for field, operation in select key, value from jsonb_each(operations) loop
+    before := data -> field;
+    if operation ? 'inc' then
+      operand := operation -> 'inc';
+      if jsonb_typeof(coalesce(before, '0')) <> 'number' then
+        raise exception 'field "%" is no number, so it cannot be increased', field using errcode = 'datatype_mismatch';
+      end if;
+      data := jsonb_set(data, array[field],
+        to_jsonb((coalesce(before, '0') #>> '{}')::numeric + (operand #>> '{}')::numeric));
+    elsif operation ? 'append' then
+      if jsonb_typeof(coalesce(before, '[]')) <> 'array' then
+        raise exception 'field "%" is no array, so nothing can be appended', field using errcode = 'datatype_mismatch';
+      end if;
+      data := jsonb_set(data, array[field], coalesce(before, '[]') || (operation -> 'append'));
+    elsif operation ? 'max' then
+      operand := operation -> 'max';
+      if before is null or convoke.key(operand) > convoke.key(before) then
+        data := jsonb_set(data, array[field], operand);
+      end if;
+    elsif operation ? 'min' then
+      operand := operation -> 'min';
+      if before is null or convoke.key(operand) < convoke.key(before) then
+        data := jsonb_set(data, array[field], operand);
+      end if;
+    end if;
+  end loop;
+  return data;
+end
+$$;
+
+-- The keys by which this database's hosts sign: only its owner reads them.
+create table if not exists convoke.keys (
+  name text primary key,
+  key bytea not null
+);
+insert into convoke.keys (name, key)
+  select name, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) from unnest(array['cursor', 'role']) as name
+  on conflict do nothing;

@@ -1,8 +1,8 @@
 //! The tables: what Convoke keeps for itself, and the project's own.
 
-use convoke_model::Index;
+use convoke_model::{Index, Order};
 
-use crate::{field, qualified, quote_identifier};
+use crate::{key_of, qualified, quote_identifier};
 
 /// The schema `convoke`: the registry of tables, and the functions that rows and people at a psql prompt use. Running
 /// it again changes nothing.
@@ -34,12 +34,15 @@ pub fn create_table(schema: &str, table: &str) -> String {
 
 /// An index of a table, with the creation time and the id appended.
 pub fn create_index(schema: &str, table: &str, index: &Index) -> String {
-    let fields: Vec<String> = index.fields.iter().map(|name| field(name)).collect();
+    let fields: String = index
+        .fields
+        .iter()
+        .map(|field| format!("{}{}, ", key_of(&field.name), if field.order == Order::Desc { " desc" } else { "" }))
+        .collect();
     format!(
-        "create index if not exists {} on {} ({}, _creation_time, _id)",
+        "create index if not exists {} on {} ({fields}_creation_time, _id)",
         quote_identifier(&index_name(table, &index.name)),
         qualified(schema, table),
-        fields.join(", ")
     )
 }
 
@@ -50,15 +53,18 @@ fn index_name(table: &str, index: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use convoke_model::IndexField;
+
     use super::*;
 
     #[test]
     fn an_index_holds_what_conditions_compare() {
-        let index = Index { name: "by_channel".to_owned(), fields: vec!["channel".to_owned()] };
+        let fields = vec![IndexField::ascending("channel")];
+        let index = Index { name: "by_channel".to_owned(), fields, unique: false };
         assert_eq!(
             create_index("demo", "messages", &index),
             "create index if not exists \"messages_by_channel_idx\" on \"demo\".\"messages\" \
-             ((data->'channel'), _creation_time, _id)"
+             (convoke.key(data->'channel'), _creation_time, _id)"
         );
     }
 }

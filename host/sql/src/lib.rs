@@ -5,13 +5,16 @@
 //!
 //! Invariant: no I/O, no clock; the same code serves the host and, composed, Spin.
 
+mod aggregate;
 mod ddl;
+mod filter;
 mod read;
 mod write;
 
+pub use aggregate::aggregate;
 pub use ddl::{bootstrap, create_index, create_schema, create_table, register_table};
-pub use read::{get, get_many, query};
-pub use write::{Existence, delete, insert, patch, patch_unset, replace};
+pub use read::{Bounds, get, get_many, query};
+pub use write::{Existence, Rows, delete, delete_where, insert, patch_unset, patch_where, update};
 
 use uuid::Uuid;
 
@@ -30,7 +33,10 @@ pub enum Parameter {
     /// JSON text for `jsonb`.
     Json(String),
     Jsons(Vec<String>),
+    Float(f64),
     Floats(Vec<f64>),
+    Bytes(Vec<u8>),
+    ManyBytes(Vec<Vec<u8>>),
     Texts(Vec<String>),
     BigInt(i64),
 }
@@ -51,6 +57,15 @@ fn qualified(schema: &str, table: &str) -> String {
 }
 
 /// A field as the indexes hold it and as conditions compare it. One function for both, so that they never part.
-fn field(name: &str) -> String {
-    format!("(data->{})", quote_literal(name))
+pub(crate) fn key_of(field: &str) -> String {
+    format!("convoke.key(data->{})", quote_literal(field))
+}
+
+/// A field, or a field within fields: `author.name`.
+fn path(field: &str) -> String {
+    if !field.contains('.') {
+        return format!("(data->{})", quote_literal(field));
+    }
+    let steps: Vec<String> = field.split('.').map(quote_literal).collect();
+    format!("(data #> array[{}])", steps.join(", "))
 }
