@@ -72,6 +72,11 @@ impl Tables {
         Ok(Self { schema, forms })
     }
 
+    /// Whether any table may hold documents of an older form.
+    pub fn has_upcasts(&self) -> bool {
+        self.schema.tables.values().any(|table| table.version > 1)
+    }
+
     pub fn form(&self, table: &str) -> Option<&DocumentForm> {
         self.forms.get(table)
     }
@@ -337,9 +342,8 @@ mod tests {
         let owner = DocumentId { table: 10_002, uuid: Uuid::nil() }.to_string();
         let document = json!({ "title": "a", "owner": owner, "x": 1 });
         assert!(check("refuse", &document).is_err());
-        let stored = |unknown| {
-            serde_json::from_str::<Value>(&check(unknown, &document).expect("a document")).expect("JSON")
-        };
+        let stored =
+            |unknown| serde_json::from_str::<Value>(&check(unknown, &document).expect("a document")).expect("JSON");
         assert_eq!(stored("keep"), json!({ "title": "a", "owner": owner, "x": 1, "copies": 1 }));
         assert_eq!(stored("strip"), json!({ "title": "a", "owner": owner, "copies": 1 }));
     }

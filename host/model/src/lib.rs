@@ -19,7 +19,7 @@ mod value;
 
 pub use arguments::{ArgumentsError, ArgumentsValidator, SchemaError};
 pub use cursor::{Cursor, CursorError, CursorKey};
-pub use database::{Database, DatabaseError, Pending};
+pub use database::{Database, DatabaseError, Observed, Pending, Upcast};
 pub use document::{DocumentError, DocumentForm, Tables};
 pub use failure::{Code, Failure};
 pub use id::{DocumentId, IdError};

@@ -201,7 +201,12 @@ mod tests {
     }
 
     fn small() -> impl Strategy<Value = Value> {
-        prop_oneof![Just(json!({ "$undefined": null })), Just(Value::Null), (0i64..3).prop_map(Value::from), "[ab]?".prop_map(Value::from)]
+        prop_oneof![
+            Just(json!({ "$undefined": null })),
+            Just(Value::Null),
+            (0i64..3).prop_map(Value::from),
+            "[ab]?".prop_map(Value::from)
+        ]
     }
 
     fn bound(field: &'static str, values: BoxedStrategy<Value>) -> BoxedStrategy<Vec<Condition>> {
@@ -217,8 +222,11 @@ mod tests {
         let fixed = |field: &'static str| {
             prop_oneof![
                 small().prop_map(move |value| Condition { field: field.to_owned(), op: Operator::Eq, value }),
-                proptest::collection::vec(small(), 0..3)
-                    .prop_map(move |value| Condition { field: field.to_owned(), op: Operator::In, value: value.into() }),
+                proptest::collection::vec(small(), 0..3).prop_map(move |value| Condition {
+                    field: field.to_owned(),
+                    op: Operator::In,
+                    value: value.into()
+                }),
             ]
         };
         prop_oneof![

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use convoke_deploy::{Deployment, Deployments, ModuleNameError};
+use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
 use convoke_engine::{Engine, EngineError, EngineOptions, LoadError, Reset, Version};
 use convoke_invoke::Invoker;
 use convoke_model::{FunctionPath, Kind, Limits, Schema, SchemaConflict};
@@ -29,6 +29,8 @@ pub struct HostConfig {
     pub limits: Limits,
     /// Connections to Postgres.
     pub connections_max: usize,
+    /// Whether functions may send SQL of their own.
+    pub sql: bool,
     /// Static files to serve at `/`.
     pub site_dir: Option<PathBuf>,
     /// Origins that actions may send HTTP to, such as `https://api.example.com` or `https://*.example.com`.
@@ -75,6 +77,8 @@ pub enum DeployError {
     },
     #[error(transparent)]
     Module(#[from] ModuleNameError),
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
     #[error("module `{0}` is given twice")]
     ModuleTwice(String),
     #[error("the components do not agree on the tables")]
@@ -112,6 +116,7 @@ impl Host {
             project: config.project.clone(),
             connections_max: config.connections_max,
             limits: config.limits,
+            sql: config.sql,
         })
         .await?;
         let deployments = Arc::new(Deployments::default());

@@ -1,6 +1,6 @@
 //! The tables: what Convoke keeps for itself, and the project's own.
 
-use convoke_model::{Index, Order};
+use convoke_model::{BY_CREATION_TIME, Index, Order};
 
 use crate::{key_of, qualified, quote_identifier};
 
@@ -42,6 +42,15 @@ pub fn create_index(schema: &str, table: &str, index: &Index) -> String {
     format!(
         "create index if not exists {} on {} ({fields}_creation_time, _id)",
         quote_identifier(&index_name(table, &index.name)),
+        qualified(schema, table),
+    )
+}
+
+/// The index by creation time, which every table has.
+pub fn create_creation_time_index(schema: &str, table: &str) -> String {
+    format!(
+        "create index if not exists {} on {} (_creation_time, _id)",
+        quote_identifier(&index_name(table, BY_CREATION_TIME)),
         qualified(schema, table),
     )
 }

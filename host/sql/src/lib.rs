@@ -12,8 +12,8 @@ mod read;
 mod write;
 
 pub use aggregate::aggregate;
-pub use ddl::{bootstrap, create_index, create_schema, create_table, register_table};
-pub use read::{Bounds, get, get_many, query};
+pub use ddl::{bootstrap, create_creation_time_index, create_index, create_schema, create_table, register_table};
+pub use read::{Bounds, get, get_many, query, snapshot};
 pub use write::{Existence, Rows, delete, delete_where, insert, patch_unset, patch_where, update};
 
 use uuid::Uuid;
@@ -23,6 +23,18 @@ use uuid::Uuid;
 pub struct Statement {
     pub text: String,
     pub parameters: Vec<Parameter>,
+}
+
+impl Statement {
+    /// A statement that controls the transaction: no parameters, no rows, not worth preparing.
+    pub fn control(text: String) -> Self {
+        Self { text, parameters: Vec::new() }
+    }
+
+    /// Whether it was made by [`Statement::control`].
+    pub fn is_control(&self) -> bool {
+        ["savepoint ", "release ", "rollback "].iter().any(|word| self.text.starts_with(word))
+    }
 }
 
 /// A parameter and, by its variant, its Postgres type.

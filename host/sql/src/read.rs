@@ -25,6 +25,11 @@ pub(crate) fn columns(table: &Table) -> &'static str {
     if table.version > 1 { "_id, _creation_time, data, _version" } else { "_id, _creation_time, data" }
 }
 
+/// Which transactions the current one sees: `xmin:xmax:xip,…`.
+pub fn snapshot() -> Statement {
+    Statement { text: "select pg_current_snapshot()::text".to_owned(), parameters: Vec::new() }
+}
+
 /// One document by id.
 pub fn get(schema: &str, table: &Table, id: Uuid) -> Statement {
     Statement {

@@ -4,13 +4,17 @@
 //! one run of one function; a [`Store`] once a host.
 
 mod call;
+mod changes;
 mod document;
 mod error;
 mod pipeline;
 mod pool;
+mod reads;
+mod statement;
 mod sync;
+mod unmanaged;
 mod writes;
 
-pub use call::{CallDatabase, Isolation};
+pub use call::{CallDatabase, CallOptions, Isolation};
 pub use error::StoreError;
 pub use pool::{Store, StoreOptions};

@@ -65,6 +65,7 @@ impl TestHost {
             connections_max: 8,
             site_dir: Some(workspace().join("public")),
             outbound_allow: vec!["http://127.0.0.1:9".to_owned()],
+            sql: true,
         };
         let host = Host::open(config).await.expect("a host");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

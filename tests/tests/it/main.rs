@@ -2,9 +2,11 @@
 
 mod calls;
 mod clocks;
+mod database;
 mod documents;
 mod harness;
 mod hostile;
 mod loading;
 mod swaps;
+mod things;
 mod tidy;

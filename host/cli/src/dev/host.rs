@@ -32,6 +32,7 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
         connections_max: convoke_server::CONNECTIONS_MAX,
         site_dir: project.site_dir(),
         outbound_allow: manifest.outbound_allow.clone(),
+        sql: manifest.sql_allow,
     };
     Host::open(config).await.map_err(|e| Failure::of(&e))
 }
