@@ -211,7 +211,7 @@ declare
   bytes bytea := decode(value, 'base64');
 begin
   return case when replace(encode(bytes, 'base64'), chr(10), '') = value then bytes end;
-exception when invalid_parameter_value then
+exception when others then
   return null;
 end
 $$;
