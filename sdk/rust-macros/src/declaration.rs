@@ -11,6 +11,8 @@ use syn::{Error, Ident, LitInt, LitStr, Path, Result, Token, bracketed, parenthe
 const OPTIONS: &str = "`index(by_field = [field])`, `unique(by_field = [field])`, `version = 2`, `upcast = function`, \
                        `unknown = \"keep\"`, `check`, `unmanaged(key = field)`";
 
+const UNMANAGED: &str = "write `unmanaged(key = id)`, with the field that identifies a row";
+
 /// A table's name and what is said about it.
 pub(crate) struct Declaration {
     pub(crate) name: LitStr,
@@ -107,6 +109,7 @@ impl Declaration {
             "upcast" => set(&mut self.upcast, word, input, |input| value(input, "`upcast = upgrade`"))?,
             "unknown" => set(&mut self.unknown, word, input, unknown)?,
             "check" => set(&mut self.check, word, input, |_| Ok(()))?,
+            "unmanaged" if !input.peek(Paren) => return Err(Error::new_spanned(word, UNMANAGED)),
             "unmanaged" => set(&mut self.unmanaged_key, word, input, key)?,
             _ => return Err(Error::new_spanned(word, format!("what can stand here is {OPTIONS}"))),
         }
@@ -172,20 +175,16 @@ fn unknown(input: ParseStream<'_>) -> Result<Ident> {
 }
 
 fn key(input: ParseStream<'_>) -> Result<Ident> {
-    const EXAMPLE: &str = "write `unmanaged(key = id)`, with the field that identifies a row";
-    if !input.peek(Paren) {
-        return Err(input.error(EXAMPLE));
-    }
     let content;
     parenthesized!(content in input);
-    let advise = |error: Error| Error::new(error.span(), EXAMPLE);
+    let advise = |error: Error| Error::new(error.span(), UNMANAGED);
     let word = content.call(Ident::parse_any).map_err(advise)?;
     if word != "key" {
-        return Err(Error::new_spanned(word, EXAMPLE));
+        return Err(Error::new_spanned(word, UNMANAGED));
     }
     content.parse::<Token![=]>().map_err(advise)?;
     let key = content.call(Ident::parse_any).map_err(advise)?;
-    if content.is_empty() { Ok(key) } else { Err(content.error(EXAMPLE)) }
+    if content.is_empty() { Ok(key) } else { Err(content.error(UNMANAGED)) }
 }
 
 fn indexes(word: &Ident, input: ParseStream<'_>) -> Result<Vec<Index>> {
@@ -220,7 +219,7 @@ impl Parse for IndexField {
         let content;
         parenthesized!(content in input);
         match name.to_string().as_str() {
-            "desc" if content.is_empty() => Err(content.error("`desc(…)` takes the name of a field")),
+            "desc" if content.is_empty() => Err(Error::new_spanned(name, "`desc(…)` takes the name of a field")),
             "desc" => {
                 let field = content.call(Ident::parse_any)?;
                 if content.is_empty() {
