@@ -155,11 +155,6 @@ fn rows<K: DeserializeOwned, V: DeserializeOwned>(table: &'static str, text: &st
 }
 
 fn key<K: DeserializeOwned>(table: &str, mut fields: Vec<Value>) -> Result<K> {
-    for field in &mut fields {
-        if is_undefined(field) {
-            *field = Value::Null;
-        }
-    }
     let key = match fields.pop() {
         Some(only) if fields.is_empty() => only,
         Some(last) => {
@@ -170,10 +165,6 @@ fn key<K: DeserializeOwned>(table: &str, mut fields: Vec<Value>) -> Result<K> {
     };
     serde_json::from_value(key)
         .map_err(|error| Error::new("INVALID_DOCUMENT", format!("a group of `{table}` has another key: {error}")))
-}
-
-fn is_undefined(value: &Value) -> bool {
-    value.as_object().is_some_and(|fields| fields.len() == 1 && fields.get("$undefined").is_some_and(Value::is_null))
 }
 
 #[cfg(test)]
@@ -212,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_key_of_one_field_is_its_value_and_of_several_a_tuple() {
-        let text = r#"[{"key":["a"],"values":[2,1.5]},{"key":[{"$undefined":null}],"values":[1,null]}]"#;
+        let text = r#"[{"key":["a"],"values":[2,1.5]},{"key":[null],"values":[1,null]}]"#;
         let read = rows::<Option<String>, (u64, Option<f64>)>("notes", text).unwrap();
         assert_eq!(read, [(Some("a".to_owned()), (2, Some(1.5))), (None, (1, None))]);
 

@@ -107,6 +107,13 @@ impl<T: Table> Query<T> {
         self
     }
 
+    /// At most this many, the first ones: documents for `collect`, [`patch_where`](crate::Writer::patch_where) and
+    /// [`delete_where`](crate::Writer::delete_where), groups for [`group_by`](Self::group_by).
+    pub fn limit(mut self, count: u32) -> Self {
+        self.plan.limit = Some(count);
+        self
+    }
+
     fn compare(self, field: FieldName, operator: Operator, value: &impl Serialize) -> Self {
         self.condition(Condition::compare(field, operator, value))
     }
@@ -130,9 +137,8 @@ impl<T: Table> Query<T> {
     }
 
     /// At most this many documents, the first ones.
-    pub fn take(mut self, count: u32) -> Result<Vec<Doc<T>>> {
-        self.plan.limit = Some(count);
-        self.collect()
+    pub fn take(self, count: u32) -> Result<Vec<Doc<T>>> {
+        self.limit(count).collect()
     }
 
     /// The first document, if there is any.
@@ -269,10 +275,10 @@ mod tests {
 
     #[test]
     fn filters_add_up() {
-        let plan = query().filter(field("rank").gte(1)).filter(field("title").exists()).offset(3);
+        let plan = query().filter(field("rank").gte(1)).filter(field("title").exists()).limit(5).offset(3);
         assert_eq!(
             json(plan),
-            r#"{"table":"notes","filter":{"and":[{"field":"rank","op":"gte","value":1},{"field":"title","op":"ne","value":{"$undefined":null}}]},"offset":3}"#
+            r#"{"table":"notes","filter":{"and":[{"field":"rank","op":"gte","value":1},{"field":"title","op":"ne","value":{"$undefined":null}}]},"limit":5,"offset":3}"#
         );
     }
 
