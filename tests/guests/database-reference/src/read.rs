@@ -137,10 +137,16 @@ fn count_by_genre(ctx: &QueryCtx) -> Result<Vec<(String, u64)>> {
     ctx.db().query::<Book>().index("by_genre").group_by(["genre"]).count()
 }
 
-/// Several values for each group of several fields.
+/// A value for each group by several fields.
 #[query]
-fn stock(ctx: &QueryCtx) -> Result<Vec<((String, u32), (u64, f64))>> {
-    let groups = ctx.db().query::<Book>().index("by_genre").group_by(["genre", "year"]);
+fn count_by_year(ctx: &QueryCtx) -> Result<Vec<((String, u32), u64)>> {
+    ctx.db().query::<Book>().index("by_genre").group_by(["genre", "year"]).count()
+}
+
+/// Several values for each group.
+#[query]
+fn stock(ctx: &QueryCtx) -> Result<Vec<(String, (u64, f64))>> {
+    let groups = ctx.db().query::<Book>().index("by_genre").group_by(["genre"]);
     groups.aggregate([Aggregate::count(), Aggregate::sum("copies")])
 }
 
