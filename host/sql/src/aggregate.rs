@@ -17,13 +17,18 @@ pub fn aggregate(schema: &str, table: &Table, plan: &Plan, index: &Index, limit:
         let _ = write!(statement.text, "jsonb_build_object('key', jsonb_build_array({}), 'values', ", keys.join(", "));
     }
     statement.text.push_str("jsonb_build_array(");
+    let mut over_rows = !keys.is_empty();
     for (position, aggregate) in plan.aggregate.iter().enumerate() {
         if position > 0 {
             statement.text.push_str(", ");
         }
-        push_aggregate(&mut statement, &relation, plan, index, aggregate);
+        over_rows |= push_aggregate(&mut statement, &relation, plan, index, aggregate);
     }
     statement.text.push_str(if keys.is_empty() { ")" } else { "))" });
+    // Ends of the index alone are values, not aggregates over rows.
+    if !over_rows {
+        return statement;
+    }
     let _ = write!(statement.text, " from {relation}");
     push_where(&mut statement, plan, index, Bounds::default());
     if keys.is_empty() {
@@ -41,7 +46,14 @@ pub fn aggregate(schema: &str, table: &Table, plan: &Plan, index: &Index, limit:
     statement
 }
 
-fn push_aggregate(statement: &mut Statement, relation: &str, plan: &Plan, index: &Index, aggregate: &Aggregate) {
+/// Appends one value; whether it is computed over the rows of the statement.
+fn push_aggregate(
+    statement: &mut Statement,
+    relation: &str,
+    plan: &Plan,
+    index: &Index,
+    aggregate: &Aggregate,
+) -> bool {
     let name = aggregate.field.as_deref().unwrap_or_default();
     let field = path(name);
     let number = format!("case when jsonb_typeof({field}) = 'number' then ({field} #>> '{{}}')::numeric end");
@@ -61,7 +73,7 @@ fn push_aggregate(statement: &mut Statement, relation: &str, plan: &Plan, index:
                 statement.text.push_str(if statement.text.len() == from { " where " } else { " and " });
                 let key = key_of(name);
                 let _ = write!(statement.text, "{key} > '\\x01' order by {key}{descends} limit 1)");
-                return;
+                return false;
             }
             format!(
                 "(array_agg({field} order by convoke.key({field}){descends}) filter (where {field} is not null))[1]"
@@ -69,4 +81,5 @@ fn push_aggregate(statement: &mut Statement, relation: &str, plan: &Plan, index:
         }
     };
     statement.text.push_str(&text);
+    true
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use convoke_model::{CREATION_TIME, Code, DatabaseError, Failure, Operator, Order, Plan, Read, Table, TableKind};
+use convoke_model::{
+    CREATION_TIME, Code, Condition, DatabaseError, Failure, Filter, Operator, Order, Plan, Read, Table, TableKind,
+    is_undefined,
+};
 use convoke_sql::quote_identifier;
 use serde_json::{Map, Value};
 use tokio_postgres::types::ToSql;
@@ -21,7 +24,6 @@ impl CallDatabase {
 
     pub(crate) async fn query_unmanaged(&mut self, table: &Table, plan: &Plan) -> Result<String, DatabaseError> {
         if plan.index.is_some()
-            || plan.filter.is_some()
             || plan.page.is_some()
             || !plan.aggregate.is_empty()
             || plan.conditions.iter().any(|condition| condition.field == CREATION_TIME)
@@ -34,29 +36,9 @@ impl CallDatabase {
         let rows_max = self.store.inner.limits.rows_max;
         let mut text = self.select(table);
         let mut parameters = Vec::new();
-        for (position, condition) in plan.conditions.iter().enumerate() {
-            text.push_str(if position == 0 { " where " } else { " and " });
-            let column = quote_identifier(&condition.field);
-            let operator = match condition.op {
-                Operator::Eq if condition.value.is_null() || convoke_model::is_undefined(&condition.value) => {
-                    text.push_str(&format!("{column} is null"));
-                    continue;
-                }
-                Operator::In => {
-                    parameters.push(condition.value.clone());
-                    text.push_str(&format!("{column} = any(${})", parameters.len()));
-                    continue;
-                }
-                Operator::Eq => "=",
-                Operator::Ne => "<>",
-                Operator::Lt => "<",
-                Operator::Lte => "<=",
-                Operator::Gt => ">",
-                Operator::Gte => ">=",
-            };
-            parameters.push(condition.value.clone());
-            text.push_str(&format!("{column} {operator} ${}", parameters.len()));
-        }
+        let conditions = plan.conditions.iter().cloned().map(Filter::Compare).chain(plan.filter.clone());
+        text.push_str(" where ");
+        push_filter(&mut text, &mut parameters, &Filter::And { and: conditions.collect() });
         let order = if plan.order == Order::Desc { " desc" } else { "" };
         let limit = u64::from(plan.limit.unwrap_or(u32::MAX).min(rows_max + 1));
         let offset = plan.offset.unwrap_or(0);
@@ -157,7 +139,7 @@ impl CallDatabase {
         self.check_size(document)?;
         let fields: Map<String, Value> = serde_json::from_str(document)
             .map_err(|error| invalid(format!("the document is not a JSON object: {error}")))?;
-        let value = |value| if convoke_model::is_undefined(&value) { Value::Null } else { value };
+        let value = |value| if is_undefined(&value) { Value::Null } else { value };
         Ok(fields.into_iter().map(|(name, field)| (quote_identifier(&name), value(field))).unzip())
     }
 }
@@ -167,6 +149,46 @@ fn key(table: &Table) -> String {
         TableKind::Unmanaged { key } => quote_identifier(key),
         TableKind::Managed => quote_identifier("_id"),
     }
+}
+
+/// A filter that is true or false, never null.
+fn push_filter(text: &mut String, parameters: &mut Vec<Value>, filter: &Filter) {
+    let (parts, joint, empty) = match filter {
+        Filter::And { and } => (and, " and ", "true"),
+        Filter::Or { or } => (or, " or ", "false"),
+        Filter::Not { not } => {
+            text.push_str("not ");
+            return push_filter(text, parameters, not);
+        }
+        Filter::Compare(condition) => return push_comparison(text, parameters, condition),
+    };
+    text.push('(');
+    if parts.is_empty() {
+        text.push_str(empty);
+    }
+    for (position, part) in parts.iter().enumerate() {
+        text.push_str(if position == 0 { "" } else { joint });
+        push_filter(text, parameters, part);
+    }
+    text.push(')');
+}
+
+fn push_comparison(text: &mut String, parameters: &mut Vec<Value>, condition: &Condition) {
+    let column = quote_identifier(&condition.field);
+    let missing = condition.value.is_null() || is_undefined(&condition.value);
+    let operator = match condition.op {
+        Operator::Eq if missing => return text.push_str(&format!("{column} is null")),
+        Operator::Ne if missing => return text.push_str(&format!("{column} is not null")),
+        Operator::Eq => "=",
+        Operator::Ne => "is distinct from",
+        Operator::In => "= any",
+        Operator::Lt => "<",
+        Operator::Lte => "<=",
+        Operator::Gt => ">",
+        Operator::Gte => ">=",
+    };
+    parameters.push(condition.value.clone());
+    text.push_str(&format!("coalesce({column} {operator} (${}), false)", parameters.len()));
 }
 
 fn found(table: &Table, rows: &[String]) -> Result<(), DatabaseError> {

@@ -7,6 +7,7 @@ mod documents;
 mod harness;
 mod hostile;
 mod loading;
+mod reference;
 mod swaps;
 mod things;
 mod tidy;

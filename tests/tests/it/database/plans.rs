@@ -95,6 +95,9 @@ fn aggregates_and_groups() {
         assert_eq!(things.query(some).await, json!([2, 117, 58.5, 58, 59, 4, 0, 0, null]));
         let none = json!({ "table": "things", "aggregate": every, "filter": { "field": "n", "op": "lt", "value": 0 } });
         assert_eq!(things.query(none).await, json!([0, 0, null, null, null, null, 0, 0, null]));
+        let ends = json!({ "table": "things", "index": "by_n",
+            "aggregate": [{ "op": "max", "field": "n" }, { "op": "min", "field": "n" }] });
+        assert_eq!(things.query(ends).await, json!([59, 0]));
         let groups = json!({ "table": "things", "index": "by_group", "order": "desc", "limit": 2, "groupBy": ["group"],
             "aggregate": [{ "op": "count" }, { "op": "max", "field": "n" }] });
         assert_eq!(
