@@ -242,7 +242,7 @@ mod tests {
         let transactions = all(&mut assembler, messages).expect("a transaction");
         assert_eq!(transactions[0].messages, [message(), message()]);
         let many = vec![Message::Begin { xid: 5 }, logical(true), logical(true), logical(true), logical(true)];
-        assert_eq!(all(&mut assembler, many), Err(AssembleError::TooLarge));
+        assert_eq!(all(&mut Assembler::new(500), many), Err(AssembleError::TooLarge));
     }
 
     #[test]
