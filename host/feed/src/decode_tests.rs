@@ -44,7 +44,9 @@ fn encode(message: &Message) -> Bytes {
             out.put_u8(b'T');
             out.put_u32(relations.len() as u32);
             out.put_u8(3);
-            relations.iter().for_each(|oid| out.put_u32(*oid));
+            for oid in relations {
+                out.put_u32(*oid);
+            }
         }
         Message::Logical { transactional, message } => {
             out.put_u8(b'M');

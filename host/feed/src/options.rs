@@ -9,6 +9,9 @@ use tokio_postgres::Config;
 pub struct FeedOptions {
     /// A direct connection to the primary, not through a pooler. Hosts, ports, user, password, database, `options`,
     /// `application_name` and `connect_timeout` count; of several hosts the first one that is a primary is taken.
+    ///
+    /// `synchronous_standby_names = '*'` on the server would take the feed for a standby, and make commits wait up to
+    /// `status_interval` for it: the standbys have to be named there.
     pub postgres: Config,
     /// Names the tables whose changes are sent: see [`crate::ensure_publication`].
     pub publication: String,

@@ -1,5 +1,6 @@
 //! One slot, from its creation to its end.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -117,7 +118,7 @@ impl<'a> Stream<'a> {
         end
     }
 
-    async fn follow(&mut self) -> Result<std::convert::Infallible, End> {
+    async fn follow(&mut self) -> Result<Infallible, End> {
         loop {
             while let Some(frame) =
                 self.server.connection.wire.buffered().map_err(|error| self.server.explain(error))?
@@ -269,11 +270,11 @@ async fn create_slot(server: &mut Server, slot: &str, options: &FeedOptions) -> 
         sleep(SLOT_WAIT_TOLD).await;
         let transactions = open_transactions(&options.postgres, &address).await;
         tracing::warn!(%transactions, "the change feed waits for the end of write transactions");
-        std::future::pending().await
+        std::future::pending::<Infallible>().await
     };
     select! {
         created = server.create_slot(slot, options.slot_wait_max) => created,
-        () = tell => Err(FeedError::Ended),
+        never = tell => match never {},
     }
 }
 

@@ -107,8 +107,8 @@ async fn the_position_advances_without_transactions() {
     // A change that is not published: in another database.
     let other = connect(&database("feed_idle_other").await).await;
     other.batch_execute("create table unpublished as select generate_series(1, 1000)").await.unwrap();
-    let row = client.query_one("select (pg_current_wal_lsn() - '0/0')::float8", &[]).await.unwrap();
-    let target = row.get::<_, f64>(0) as u64;
+    let row = client.query_one("select (pg_current_wal_lsn() - '0/0')::int8", &[]).await.unwrap();
+    let target = row.get::<_, i64>(0).cast_unsigned();
     let metrics = feed.metrics();
     until("the position passes", async || metrics.position() >= target).await;
     let confirmed = format!(
@@ -170,4 +170,15 @@ async fn tcp_works_as_well() {
     let mut feed = follow(options(&over_tcp)).await;
     client.batch_execute("insert into t values (1)").await.unwrap();
     assert_eq!(lines(&*transaction(&mut feed).await), ["t + 1,null"]);
+}
+
+#[tokio::test]
+async fn the_first_host_that_answers_is_taken() {
+    let (config, _client) = published("feed_hosts", TABLE).await;
+    let Some(Host::Unix(directory)) = config.get_hosts().first().cloned() else { return };
+    let mut several = tokio_postgres::Config::new();
+    several.host("127.0.0.1").port(1).host_path(directory);
+    several.port(config.get_ports().first().copied().unwrap_or(5432));
+    several.user(config.get_user().unwrap()).dbname("feed_hosts");
+    follow(options(&several)).await.close().await;
 }

@@ -1,4 +1,5 @@
 //! The feed against a real Postgres.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may do what tests may")]
 
 mod changes;
 mod harness;
@@ -6,3 +7,4 @@ mod interruptions;
 mod oracle;
 mod own_server;
 mod publications;
+mod refusals;

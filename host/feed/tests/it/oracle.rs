@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 use convoke_feed::{ChangeKind, Feed, FeedEvent, OldRow, Snapshot, Transaction, Value, widen};
 use tokio_postgres::{Client, Config};
 
-use crate::harness::{PATIENCE, connect, options, published, started};
+use crate::harness::{PATIENCE, connect, gap, options, published, started};
 
 const WRITERS: usize = 4;
 const READERS: usize = 3;
 const RUN: Duration = Duration::from_secs(4);
+
+const TABLE: &str = "create table t (id bigint generated always as identity primary key, v bigint not null);
+     alter table t replica identity full;
+     insert into t (v) select n from generate_series(1, 50) n";
 
 struct Read {
     sum: i64,
@@ -26,10 +30,7 @@ struct Effect {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn base_and_deltas_equal_every_read() {
-    let table = "create table t (id bigint generated always as identity primary key, v bigint not null);
-         alter table t replica identity full;
-         insert into t (v) select n from generate_series(1, 50) n";
-    let (config, client) = published("feed_oracle", table).await;
+    let (config, client) = published("feed_oracle", TABLE).await;
     let mut feed = Feed::start(options(&config));
     started(&mut feed).await;
     let base = read(&client).await;
@@ -44,7 +45,7 @@ async fn base_and_deltas_equal_every_read() {
         readers.spawn(read_on(config.clone(), end));
     }
     // Taken while it comes: whoever falls behind would only measure the buffer.
-    let collected = tokio::spawn(collect(feed));
+    let collected = tokio::spawn(async move { collect(&mut feed).await });
     while let Some(writer) = writers.join_next().await {
         writer.unwrap();
     }
@@ -58,6 +59,33 @@ async fn base_and_deltas_equal_every_read() {
     assert_eq!(wrong, 0);
 }
 
+/// Whoever reads after `Started` misses nothing, however often the slot is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_slot_covers_every_later_snapshot() {
+    const SLOTS: u64 = 8;
+    let (config, client) = published("feed_oracle_slots", TABLE).await;
+    let mut feed = Feed::start(options(&config));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write(config.clone(), writer, Instant::now() + PATIENCE));
+    }
+    for generation in 1..=SLOTS {
+        assert_eq!(started(&mut feed).await.generation, generation);
+        let base = read(&client).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let later = read(&client).await;
+        // What is visible by now arrives before what commits from now on.
+        client.batch_execute("select pg_logical_emit_message(true, 'end', '')").await.unwrap();
+        let effects: Vec<Effect> = collect(&mut feed).await.iter().map(|transaction| effect(transaction)).collect();
+        assert!(is_explained(&base, &later, &effects), "slot {generation}, {} transactions", effects.len());
+        let end =
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database()";
+        client.execute(end, &[]).await.unwrap();
+        gap(&mut feed).await;
+    }
+    writers.abort_all();
+}
+
 fn is_explained(base: &Read, read: &Read, effects: &[Effect]) -> bool {
     let near = read.snapshot.xmax();
     let seen = effects.iter().filter(|effect| {
@@ -68,7 +96,7 @@ fn is_explained(base: &Read, read: &Read, effects: &[Effect]) -> bool {
     (sum, count) == (read.sum, read.count)
 }
 
-async fn collect(mut feed: Feed) -> Vec<Arc<Transaction>> {
+async fn collect(feed: &mut Feed) -> Vec<Arc<Transaction>> {
     let mut transactions = Vec::new();
     loop {
         match tokio::time::timeout(PATIENCE, feed.next()).await.expect("an event in time") {

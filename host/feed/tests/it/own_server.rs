@@ -2,12 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
-use convoke_feed::{FeedError, probe};
+use convoke_feed::{Feed, FeedError, GapReason, probe};
 use convoke_local_postgres::{Durability, LocalPostgres, Options};
 use tokio_postgres::Config;
 
-use crate::harness::{connect, follow, lines, options, transaction};
+use crate::harness::{connect, follow, gap, lines, options, started, transaction};
 
 #[tokio::test]
 async fn passwords_and_prepared_transactions() {
@@ -35,6 +36,24 @@ async fn passwords_and_prepared_transactions() {
     let server = LocalPostgres::start(&start).await.unwrap();
     passwords(&server.config()).await;
     prepared_transactions(&server.config()).await;
+    restart(server, &start).await;
+}
+
+/// A server that stops waits for its receivers; one that comes back is followed again.
+async fn restart(server: LocalPostgres, start: &Options) {
+    let config = server.config();
+    let mut feed = Feed::start(options(&config));
+    let first = started(&mut feed).await;
+    let begin = Instant::now();
+    server.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert!(matches!(gap(&mut feed).await, GapReason::Lost(_)));
+    let server = LocalPostgres::start(start).await.unwrap();
+    let again = started(&mut feed).await;
+    assert_eq!((again.generation, again.system), (2, first.system));
+    connect(&config).await.batch_execute("insert into t values (9)").await.unwrap();
+    assert_eq!(lines(&*transaction(&mut feed).await), ["t + 9,null"]);
+    feed.close().await;
     server.stop().await;
 }
 

@@ -30,7 +30,7 @@ async fn others_publish_their_tables() {
     let admin = connect(&config).await;
     let role = format!(
         "do 'begin create role {ROLE} login; exception when duplicate_object then null; end';
-         grant create on database feed_tables to {ROLE}"
+         alter role {ROLE} noreplication; grant create on database feed_tables to {ROLE}"
     );
     admin.batch_execute(&role).await.unwrap();
     config.user(ROLE);
