@@ -94,7 +94,11 @@ impl Server {
     async fn connect_to(config: &Config, address: Address) -> Result<Self, FeedError> {
         let mut connection = connect(config, address, Purpose::Replication).await?;
         let facts = within(ANSWER_MAX, Facts::ask(&mut connection, Provider::of_hosts(config))).await?;
-        Ok(Self { connection, facts })
+        let mut server = Self { connection, facts };
+        // A role may have limits of its own, made for queries: the creation of a slot has to wait for locks.
+        let settings = format!("set wal_sender_timeout = {}; set lock_timeout = 0", SENDER_TIMEOUT.as_millis());
+        server.query(&settings).await?;
+        Ok(server)
     }
 
     /// Creates a slot that goes with the connection; gives its consistent point.
@@ -178,6 +182,8 @@ pub(crate) async fn open_transactions(config: &Config, address: &Address) -> Str
          union all select format('prepared transaction %s', gid), prepared from pg_prepared_xacts \
          order by since limit 5) oldest";
     match ask(config, address, OLDEST).await {
+        // Other roles' transactions are shown to few.
+        Ok(row) if row.text(0).is_empty() => "unknown".to_owned(),
         Ok(row) => row.text(0).to_owned(),
         Err(error) => format!("unknown: {}", chain(&error)),
     }

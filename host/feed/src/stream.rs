@@ -63,7 +63,6 @@ impl<'a> Stream<'a> {
         metrics: &'a FeedMetrics,
     ) -> Result<Self, FeedError> {
         let mut server = Server::connect(&options.postgres).await?;
-        server.query(&format!("set wal_sender_timeout = {}", SENDER_TIMEOUT.as_millis())).await?;
         let publication = &options.publication;
         let known = format!("select 1 from pg_publication where pubname = {}", quote_literal(publication));
         if server.query(&known).await?.is_empty() {

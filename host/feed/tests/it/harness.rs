@@ -33,7 +33,11 @@ pub(crate) async fn published(name: &str, statements: &str) -> (Config, Client) 
 
 pub(crate) fn options(config: &Config) -> FeedOptions {
     let postgres = config.clone();
-    FeedOptions { status_interval: Duration::from_millis(200), ..FeedOptions::new(postgres, "everything") }
+    FeedOptions {
+        status_interval: Duration::from_millis(200),
+        backoff_max: Duration::from_millis(200),
+        ..FeedOptions::new(postgres, "everything")
+    }
 }
 
 pub(crate) async fn next(feed: &mut Feed) -> FeedEvent {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use convoke_feed::{Feed, GapReason, SlotProbe, probe};
+use convoke_feed::{Feed, FeedEvent, GapReason, SlotProbe, probe};
 use tokio::net::{TcpListener, UnixStream};
 use tokio_postgres::config::Host;
 
-use crate::harness::{connect, database, follow, gap, lines, options, published, slots, started, transaction, until};
+use crate::harness::{
+    PATIENCE, connect, database, follow, gap, lines, next, options, published, slots, started, transaction, until,
+};
 
 const TABLE: &str = "create table t (id int primary key, v text)";
 
@@ -66,6 +68,30 @@ async fn a_stuck_consumer_does_not_hold_back_the_log() {
     assert_eq!(started(&mut feed).await.generation, 2);
     client.batch_execute("insert into t values (1)").await.unwrap();
     assert_eq!(lines(&*transaction(&mut feed).await), ["t + 1,null"]);
+}
+
+#[tokio::test]
+async fn a_consumer_that_creeps_does_not_either() {
+    let (config, client) = published("feed_creeps", TABLE).await;
+    let mut options = options(&config);
+    options.buffered_bytes_max = 8 << 10;
+    options.wal_bytes_max = 2 << 20;
+    let mut feed = follow(options).await;
+    let writer = tokio::spawn(async move {
+        let write = "insert into t select n, repeat('x', 500) from generate_series(1, 100) n; delete from t";
+        while client.batch_execute(write).await.is_ok() {}
+    });
+    let creeping = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if let FeedEvent::Gap { reason } = next(&mut feed).await {
+                return reason;
+            }
+        }
+    };
+    let reason = tokio::time::timeout(PATIENCE, creeping).await.expect("a gap in time");
+    assert!(matches!(reason, GapReason::HeldBack { .. }), "{reason}");
+    writer.abort();
 }
 
 #[tokio::test]

@@ -94,7 +94,10 @@ async fn full_servers() {
     assert!(matches!(refused(vec![error("53300", text)]).await, FeedError::NoSenderFree));
     let facts = row(&["170002", "logical", "f", "f", ""]);
     let slots = error("53400", "all replication slots are in use");
-    assert!(matches!(refused(vec![welcome(), identified(), facts, slots]).await, FeedError::NoSlotFree));
+    assert!(matches!(
+        refused(vec![welcome(), identified(), facts, READY.to_vec(), slots]).await,
+        FeedError::NoSlotFree
+    ));
 }
 
 #[tokio::test]
