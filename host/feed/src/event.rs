@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::change::Transaction;
 use crate::error::FeedError;
 
-/// The next thing that a consumer has to know, in this order: `Started`, any number of `Transaction`, and then, when
+/// The next thing that a consumer has to know, in this order: `Started`, any number of `Transaction` and `Position`, and then, when
 /// the feed was interrupted, `Gap`, `Started` and so on.
 #[derive(Debug, Clone)]
 pub enum FeedEvent {
@@ -18,6 +18,9 @@ pub enum FeedEvent {
     /// before): whoever reads again because of it has to test the new snapshot, and to read once more if it is not in
     /// it yet. Transactions come in the order of their commits, which is not that of their ids.
     Transaction(Arc<Transaction>),
+    /// All that committed before this position, in bytes from the log's beginning, has been handed on. Sent where no
+    /// transaction says so, and at once where [`crate::PositionRequest`] asks.
+    Position(u64),
     /// Changes were missed. What was read before the next `Started` has to be read again after it; until then nothing
     /// can be said about what changes.
     Gap { reason: GapReason },

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use tokio::select;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -20,7 +21,23 @@ use crate::stream::{End, Stream};
 pub struct Feed {
     events: Inlet,
     metrics: Arc<FeedMetrics>,
+    request: PositionRequest,
     task: JoinHandle<()>,
+}
+
+/// Asks the server how far it is, for an early [`FeedEvent::Position`]. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct PositionRequest(Arc<Notify>);
+
+impl PositionRequest {
+    /// Asks; several at once are one.
+    pub fn send(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) async fn wanted(&self) {
+        self.0.notified().await;
+    }
 }
 
 impl Feed {
@@ -32,8 +49,9 @@ impl Feed {
     pub fn start(options: FeedOptions) -> Self {
         let (outlet, events) = channel(options.buffered_bytes_max);
         let metrics = Arc::new(FeedMetrics::new());
-        let task = tokio::spawn(keep_up(options, outlet, metrics.clone()));
-        Self { events, metrics, task }
+        let request = PositionRequest::default();
+        let task = tokio::spawn(keep_up(options, outlet, metrics.clone(), request.clone()));
+        Self { events, metrics, request, task }
     }
 
     /// The next event, as soon as there is one. A call that is dropped loses nothing. None only when the runtime is
@@ -45,6 +63,10 @@ impl Feed {
     /// The next event if it is there already.
     pub fn try_next(&mut self) -> Option<FeedEvent> {
         self.events.try_recv().ok().map(|queued| queued.event)
+    }
+
+    pub fn position_request(&self) -> PositionRequest {
+        self.request.clone()
     }
 
     pub fn metrics(&self) -> Arc<FeedMetrics> {
@@ -62,13 +84,13 @@ impl Feed {
 const STEADY: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
-async fn keep_up(options: FeedOptions, outlet: Outlet, metrics: Arc<FeedMetrics>) {
+async fn keep_up(options: FeedOptions, outlet: Outlet, metrics: Arc<FeedMetrics>, request: PositionRequest) {
     let mut generation = 0;
     let mut backoff = BACKOFF_MIN;
     loop {
         let opened = select! {
             () = outlet.closed() => return,
-            opened = Stream::open(&options, &outlet, &metrics) => opened,
+            opened = Stream::open(&options, &outlet, &metrics, &request) => opened,
         };
         match opened {
             Ok(stream) => {

@@ -36,7 +36,7 @@ pub use change::{
 pub use decode::DecodeError;
 pub use error::{FeedError, ServerError};
 pub use event::{FeedEvent, GapReason, Started, System};
-pub use feed::Feed;
+pub use feed::{Feed, PositionRequest};
 pub use metrics::FeedMetrics;
 pub use options::FeedOptions;
 pub use provider::Provider;

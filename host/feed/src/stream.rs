@@ -16,6 +16,7 @@ use crate::connect::{ANSWER_MAX, ask};
 use crate::decode::{Envelope, Message, POSTGRES_EPOCH_US};
 use crate::error::{FeedError, chain};
 use crate::event::{FeedEvent, GapReason, System};
+use crate::feed::PositionRequest;
 use crate::metrics::FeedMetrics;
 use crate::options::FeedOptions;
 use crate::outlet::{Outlet, Room};
@@ -31,6 +32,7 @@ pub(crate) struct Stream<'a> {
     options: &'a FeedOptions,
     outlet: &'a Outlet,
     metrics: &'a FeedMetrics,
+    request: &'a PositionRequest,
     assembler: Assembler,
     status_due: Interval,
     /// The end of what has arrived.
@@ -61,6 +63,7 @@ impl<'a> Stream<'a> {
         options: &'a FeedOptions,
         outlet: &'a Outlet,
         metrics: &'a FeedMetrics,
+        request: &'a PositionRequest,
     ) -> Result<Self, FeedError> {
         let mut server = Server::connect(&options.postgres).await?;
         let publication = &options.publication;
@@ -86,6 +89,7 @@ impl<'a> Stream<'a> {
             options,
             outlet,
             metrics,
+            request,
             assembler: Assembler::new(options.transaction_bytes_max),
             status_due,
             received: position,
@@ -131,6 +135,7 @@ impl<'a> Stream<'a> {
                     self.metrics.heard();
                 }
                 _ = self.status_due.tick() => self.status_or_silence().await?,
+                () = self.request.wanted() => self.send_status(true).await?,
                 () = self.outlet.closed() => return Err(End::Closed),
             }
         }
@@ -153,8 +158,9 @@ impl<'a> Stream<'a> {
                 self.received = self.received.max(wal_end);
                 self.metrics.server_at(wal_end);
                 // All that committed before has arrived: Postgres may forget it though none of it was published.
-                if !self.assembler.is_inside_transaction() {
+                if !self.assembler.is_inside_transaction() && wal_end > self.delivered {
                     self.advance(wal_end);
+                    self.outlet.send_now(FeedEvent::Position(wal_end));
                 }
                 if reply_requested { self.send_status(false).await.map_err(End::from) } else { Ok(()) }
             }

@@ -10,7 +10,7 @@ use convoke_model::{
     Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, decode_convex,
     whole_floats_to_integers,
 };
-use convoke_store::{CallOptions, Isolation, Store};
+use convoke_store::{CallOptions, Isolation, RequestKey, Store};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -70,11 +70,13 @@ struct Run<'a> {
     observe: Option<&'a Observe>,
 }
 
-/// A query whose reads are to be noted.
+/// What a run is to note: a query what it reads, a mutation where its commit lies in the log.
 #[derive(Debug, Clone, Default)]
 pub struct Observe {
     /// The journal of an earlier run of the same query.
     pub journal: Option<String>,
+    /// Under which a mutation happens once, however often it is sent.
+    pub key: Option<RequestKey>,
 }
 
 /// How a run ended, before it is reported.
@@ -94,7 +96,7 @@ impl Invoker {
         self.run_nested(request, 0).await
     }
 
-    /// Runs a query in a snapshot and tells what it read there.
+    /// Runs a query in a snapshot and tells what it read there, or a mutation and tells where its commit lies.
     pub async fn run_observed(&self, request: Request<'_>, observe: &Observe) -> (Answer, Observed) {
         self.run_and_report(request, 0, Some(observe)).await
     }
@@ -160,7 +162,7 @@ impl Invoker {
         loop {
             let snapshot = run.observe.is_some() || run.function.reads_often();
             let isolation = if snapshot { Isolation::Snapshot } else { Isolation::SingleRead };
-            let mut outcome = self.call(run, Some(isolation)).await;
+            let mut outcome = self.call(run, Some(self.database(run, isolation))).await;
             match &outcome.result {
                 Err(CallError::NeedsSnapshot) => run.function.set_reads_often(),
                 Err(CallError::Conflict) => {
@@ -184,40 +186,59 @@ impl Invoker {
     async fn run_mutation(&self, run: &Run<'_>) -> Ended {
         let mut pause = RETRY_FIRST;
         loop {
-            let mut outcome = self.call(run, Some(Isolation::Serializable)).await;
-            if outcome.result.is_ok()
-                && let Some(database) = &mut outcome.database
-                && let Err(error) = database.commit().await
-            {
-                outcome.result = Err(match error {
-                    DatabaseError::Refused(failure) | DatabaseError::Failed(failure) => failure.into(),
-                    DatabaseError::Conflict => CallError::Conflict,
-                    DatabaseError::NeedsSnapshot => CallError::NeedsSnapshot,
-                });
-            }
+            let mut outcome = self.attempt_mutation(run).await;
             let conflict = matches!(outcome.result, Err(CallError::Conflict));
+            let observed = outcome.database.as_mut().map(|database| database.take_observed()).unwrap_or_default();
             // The old transaction ends before the pause, or it would hold its locks meanwhile.
             outcome.database = None;
             if !conflict || !wait(&mut pause, run.deadline).await {
-                return finish(outcome);
+                return Ended { observed, ..finish(outcome) };
             }
         }
     }
 
-    async fn call(&self, run: &Run<'_>, isolation: Option<Isolation>) -> Outcome {
+    /// One run with its commit.
+    async fn attempt_mutation(&self, run: &Run<'_>) -> Outcome {
+        let mut database = self.database(run, Isolation::Serializable);
+        let keyed = run.observe.is_some_and(|observe| observe.key.is_some());
+        if keyed {
+            match database.recall().await {
+                Ok(None) => {}
+                Ok(Some(result)) => {
+                    let database = Some(database);
+                    return committed(Outcome { result: Ok(result), log: Vec::new(), database }).await;
+                }
+                Err(error) => {
+                    return Outcome { result: Err(of_commit(error)), log: Vec::new(), database: Some(database) };
+                }
+            }
+        }
+        let mut outcome = self.call(run, Some(database)).await;
+        if keyed
+            && let (Ok(result), Some(database)) = (&outcome.result, &mut outcome.database)
+            && let Err(error) = database.remember(result).await
+        {
+            outcome.result = Err(of_commit(error));
+        }
+        committed(outcome).await
+    }
+
+    fn database(&self, run: &Run<'_>, isolation: Isolation) -> Box<dyn Database> {
+        let options = CallOptions {
+            isolation,
+            deadline: run.deadline,
+            upcast: run.deployment.tables().has_upcasts().then(|| {
+                Arc::new(RuleUpcast::new(self.clone(), Arc::clone(run.deployment), run.deadline, run.clock)) as _
+            }),
+            observe: run.observe.is_some(),
+            journal: run.observe.and_then(|observe| observe.journal.clone()),
+            key: run.observe.and_then(|observe| observe.key),
+        };
+        Box::new(self.inner.store.call(Arc::clone(run.deployment.tables()), options))
+    }
+
+    async fn call(&self, run: &Run<'_>, database: Option<Box<dyn Database>>) -> Outcome {
         let kind = run.function.kind();
-        let database = isolation.map(|isolation| {
-            let options = CallOptions {
-                isolation,
-                deadline: run.deadline,
-                upcast: run.deployment.tables().has_upcasts().then(|| {
-                    Arc::new(RuleUpcast::new(self.clone(), Arc::clone(run.deployment), run.deadline, run.clock)) as _
-                }),
-                observe: run.observe.is_some(),
-                journal: run.observe.and_then(|observe| observe.journal.clone()),
-            };
-            Box::new(self.inner.store.call(Arc::clone(run.deployment.tables()), options)) as Box<dyn Database>
-        });
         let outside = (kind == Kind::Action).then(|| {
             let gate = Arc::clone(&self.inner.gate);
             Arc::new(ActionOutside::new(self.clone(), gate, run.depth, run.deadline)) as _
@@ -247,6 +268,25 @@ impl Invoker {
 impl std::fmt::Debug for Invoker {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Invoker").finish_non_exhaustive()
+    }
+}
+
+/// Commits what a run that went well has written.
+async fn committed(mut outcome: Outcome) -> Outcome {
+    if outcome.result.is_ok()
+        && let Some(database) = &mut outcome.database
+        && let Err(error) = database.commit().await
+    {
+        outcome.result = Err(of_commit(error));
+    }
+    outcome
+}
+
+fn of_commit(error: DatabaseError) -> CallError {
+    match error {
+        DatabaseError::Refused(failure) | DatabaseError::Failed(failure) => failure.into(),
+        DatabaseError::Conflict => CallError::Conflict,
+        DatabaseError::NeedsSnapshot => CallError::NeedsSnapshot,
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Observed {
     pub snapshot: Option<String>,
     /// Where the call's page ended, for the next run of the same query.
     pub journal: Option<String>,
+    /// A position of Postgres' log: what the snapshot contains was committed before it; after a commit, so was this.
+    pub lsn: Option<u64>,
 }
 
 /// An answer that is still to come.
@@ -84,6 +86,12 @@ pub trait Database: Send {
 
     /// Runs one statement of SQL; parameters are a JSON array. Returns `{"rows", "count"}`.
     fn sql<'a>(&'a mut self, statement: &'a str, parameters: &'a str) -> Pending<'a, String>;
+
+    /// What an earlier run under the call's key returned, if there was one.
+    fn recall(&mut self) -> Pending<'_, Option<String>>;
+
+    /// Keeps the result of this run under the call's key, to be committed with it.
+    fn remember<'a>(&'a mut self, result: &'a str) -> Pending<'a, ()>;
 
     /// What was read so far and in which snapshot, where the call was asked to observe it; forgets it.
     fn take_observed(&mut self) -> Observed;

@@ -305,3 +305,56 @@ create table if not exists convoke.keys (
 insert into convoke.keys (name, key)
   select name, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) from unnest(array['cursor', 'role']) as name
   on conflict do nothing;
+
+-- What mutations returned to clients that send them again after a lost connection. A project's role reaches its own
+-- only, by the two functions.
+create table if not exists convoke.requests (
+  project text not null,
+  session uuid not null,
+  request bigint not null,
+  result text not null,
+  at timestamptz not null default now(),
+  primary key (project, session, request)
+);
+create index if not exists requests_at_idx on convoke.requests (at);
+
+create or replace function convoke.check_project(project text) returns void
+language plpgsql stable
+as $$
+begin
+  if session_user <> 'convoke_' || project and not pg_has_role(session_user, current_user, 'member') then
+    raise exception 'role "%" does not belong to project "%"', session_user, project
+      using errcode = 'insufficient_privilege';
+  end if;
+end
+$$;
+
+create or replace function convoke.recall(project text, session uuid, request bigint) returns text
+language plpgsql stable security definer set search_path = pg_catalog
+as $$
+begin
+  perform convoke.check_project(project);
+  return (select r.result from convoke.requests as r
+    where r.project = $1 and r.session = $2 and r.request = $3);
+end
+$$;
+
+create or replace function convoke.remember(project text, session uuid, request bigint, result text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog
+as $$
+begin
+  perform convoke.check_project(project);
+  insert into convoke.requests (project, session, request, result) values ($1, $2, $3, $4);
+end
+$$;
+
+-- The moment from which this database counts the timestamps that clients see, in nanoseconds since 1970, and the
+-- position of the log at that moment.
+create table if not exists convoke.incarnation (
+  only_one boolean primary key default true check (only_one),
+  nanoseconds bigint not null,
+  lsn pg_lsn not null
+);
+insert into convoke.incarnation (nanoseconds, lsn)
+  select (extract(epoch from clock_timestamp()) * 1000000000)::bigint, pg_current_wal_lsn()
+  on conflict do nothing;

@@ -13,7 +13,7 @@ mod write;
 
 pub use aggregate::aggregate;
 pub use ddl::{bootstrap, create_creation_time_index, create_index, create_schema, create_table, register_table};
-pub use read::{Bounds, get, get_many, query, snapshot};
+pub use read::{Bounds, get, get_many, position, query, recall, remember, snapshot};
 pub use write::{Existence, Rows, delete, delete_where, insert, patch_unset, patch_where, update};
 
 use uuid::Uuid;
@@ -49,6 +49,7 @@ pub enum Parameter {
     Floats(Vec<f64>),
     Bytes(Vec<u8>),
     ManyBytes(Vec<Vec<u8>>),
+    Text(String),
     Texts(Vec<String>),
     BigInt(i64),
 }

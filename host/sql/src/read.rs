@@ -25,9 +25,36 @@ pub(crate) fn columns(table: &Table) -> &'static str {
     if table.version > 1 { "_id, _creation_time, data, _version" } else { "_id, _creation_time, data" }
 }
 
-/// Which transactions the current one sees: `xmin:xmax:xip,…`.
+/// Which transactions the current one sees (`xmin:xmax:xip,…`), and a position of the log that all of them are before.
 pub fn snapshot() -> Statement {
-    Statement { text: "select pg_current_snapshot()::text".to_owned(), parameters: Vec::new() }
+    let text = "select pg_current_snapshot()::text, pg_current_wal_flush_lsn()";
+    Statement { text: text.to_owned(), parameters: Vec::new() }
+}
+
+/// A position of the log that everything is before that has been committed.
+pub fn position() -> Statement {
+    Statement { text: "select pg_current_wal_flush_lsn()".to_owned(), parameters: Vec::new() }
+}
+
+/// The result that a request of a session had.
+pub fn recall(project: &str, session: Uuid, request: i64) -> Statement {
+    Statement {
+        text: "select convoke.recall($1, $2, $3)".to_owned(),
+        parameters: vec![Parameter::Text(project.to_owned()), Parameter::Uuid(session), Parameter::BigInt(request)],
+    }
+}
+
+/// Keeps the result of a request of a session.
+pub fn remember(project: &str, session: Uuid, request: i64, result: &str) -> Statement {
+    Statement {
+        text: "select convoke.remember($1, $2, $3, $4)".to_owned(),
+        parameters: vec![
+            Parameter::Text(project.to_owned()),
+            Parameter::Uuid(session),
+            Parameter::BigInt(request),
+            Parameter::Text(result.to_owned()),
+        ],
+    }
 }
 
 /// One document by id.

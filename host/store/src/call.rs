@@ -10,6 +10,8 @@ use convoke_model::{
 };
 use convoke_sql::{Existence, Statement};
 use tokio_postgres::Row;
+use tokio_postgres::types::PgLsn;
+use uuid::Uuid;
 
 use crate::Store;
 use crate::pipeline::{Around, Connection};
@@ -38,6 +40,15 @@ pub struct CallOptions {
     pub observe: bool,
     /// Where the page of an earlier run of the same query ended.
     pub journal: Option<String>,
+    /// Under which a mutation's result is kept, so that it happens once however often it is sent.
+    pub key: Option<RequestKey>,
+}
+
+/// A request of a client's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestKey {
+    pub session: Uuid,
+    pub request: u32,
 }
 
 /// One run's reads and writes. Dropping it before [`Database::commit`] undoes the writes.
@@ -145,19 +156,27 @@ impl CallDatabase {
             Isolation::Serializable => "begin isolation level serializable",
             Isolation::SingleRead | Isolation::Snapshot => "begin isolation level repeatable read read only",
         });
-        let observes = begins && self.options.observe;
+        let observes = begins && self.options.observe && self.options.isolation == Isolation::Snapshot;
+        let around = Around { begin, commit, position: commit && self.options.observe };
         if observes {
             statements.insert(0, convoke_sql::snapshot());
         }
-        let mut results = match connection.round_trip(&statements, Around { begin, commit }).await {
+        let mut results = match connection.round_trip(&statements, around).await {
             Err(DatabaseError::Failed(failure)) if self.savepoints.may_survive(&failure, commit) => {
                 self.savepoints.aborted = true;
                 return Err(DatabaseError::Refused(failure));
             }
             other => other?,
         };
+        let unreadable = |error| crate::error::explain(&error, crate::error::Phase::BeforeCommit);
         if observes && let Some(row) = results.first().and_then(|rows| rows.first()) {
-            self.observed.snapshot = row.try_get(0).ok();
+            self.observed.snapshot = Some(row.try_get(0).map_err(unreadable)?);
+            self.observed.lsn = Some(row.try_get::<_, PgLsn>(1).map_err(unreadable)?.into());
+        }
+        if around.position
+            && let Some(row) = results.pop().and_then(|rows| rows.into_iter().next())
+        {
+            self.observed.lsn = Some(row.try_get::<_, PgLsn>(0).map_err(unreadable)?.into());
         }
         Ok(results.pop().unwrap_or_default())
     }
@@ -182,6 +201,23 @@ impl CallDatabase {
     /// Notes that Postgres has ended the transaction but for a way back.
     pub(crate) fn abort(&mut self) {
         self.savepoints.aborted = true;
+    }
+
+    async fn recall(&mut self) -> Result<Option<String>, DatabaseError> {
+        let Some(key) = self.options.key else { return Ok(None) };
+        let project = &self.store.inner.project;
+        let statement = convoke_sql::recall(project, key.session, i64::from(key.request));
+        let rows = self.read(statement).await?;
+        let unreadable = |error| crate::error::explain(&error, crate::error::Phase::BeforeCommit);
+        rows.first().map_or(Ok(None), |row| row.try_get(0).map_err(unreadable))
+    }
+
+    fn remember(&mut self, result: &str) {
+        if let Some(key) = self.options.key {
+            let project = &self.store.inner.project;
+            let statement = convoke_sql::remember(project, key.session, i64::from(key.request), result);
+            self.writes.other(statement);
+        }
     }
 
     async fn savepoint(&mut self) -> Result<u32, DatabaseError> {
@@ -317,6 +353,15 @@ impl Database for CallDatabase {
 
     fn sql<'a>(&'a mut self, statement: &'a str, parameters: &'a str) -> Pending<'a, String> {
         Box::pin(self.run_sql(statement, parameters))
+    }
+
+    fn recall(&mut self) -> Pending<'_, Option<String>> {
+        Box::pin(self.recall())
+    }
+
+    fn remember<'a>(&'a mut self, result: &'a str) -> Pending<'a, ()> {
+        self.remember(result);
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn take_observed(&mut self) -> Observed {

@@ -64,6 +64,7 @@ impl ToSql for Bound<'_> {
             Parameter::Bytes(value) => value.to_sql_checked(ty, out),
             Parameter::ManyBytes(values) => values.to_sql_checked(ty, out),
             Parameter::Floats(values) => values.to_sql_checked(ty, out),
+            Parameter::Text(value) => value.to_sql_checked(ty, out),
             Parameter::Texts(values) => values.to_sql_checked(ty, out),
             Parameter::BigInt(value) => value.to_sql_checked(ty, out),
         }

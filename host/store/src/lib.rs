@@ -15,6 +15,6 @@ mod sync;
 mod unmanaged;
 mod writes;
 
-pub use call::{CallDatabase, CallOptions, Isolation};
+pub use call::{CallDatabase, CallOptions, Isolation, RequestKey};
 pub use error::StoreError;
 pub use pool::{Store, StoreOptions};

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
 pub(crate) struct Around {
     pub(crate) begin: Option<&'static str>,
     pub(crate) commit: bool,
+    /// Whether to ask behind the commit how far the log is; the answer is the last result.
+    pub(crate) position: bool,
 }
 
 impl Connection {
@@ -67,10 +69,17 @@ impl Connection {
                     }
                 });
             }
+            let position = match around.position {
+                true => {
+                    let handle = client.prepare_cached(&convoke_sql::position().text).await;
+                    Some(handle.map_err(|error| explain(&error, Phase::BeforeCommit))?)
+                }
+                false => None,
+            };
             if around.begin.is_some() {
                 self.transaction_open = true;
             }
-            send(client, &prepared, statements, around).await.map_err(|error| explain(&error, phase))
+            send(client, &prepared, statements, around, position.as_ref()).await.map_err(|error| explain(&error, phase))
         };
         let Ok(result) = tokio::time::timeout_at(deadline, sent).await else {
             // Still in flight: dropping the connection cancels the statement.
@@ -152,6 +161,7 @@ async fn send(
     prepared: &[Option<tokio_postgres::Statement>],
     statements: &[Statement],
     around: Around,
+    position: Option<&tokio_postgres::Statement>,
 ) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
     let bound: Vec<Vec<Bound<'_>>> =
         statements.iter().map(|statement| statement.parameters.iter().map(Bound).collect()).collect();
@@ -172,6 +182,7 @@ async fn send(
         })
         .collect();
     let mut commit = around.commit.then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
+    let mut position = position.map(|statement| Box::pin(maybe_done(client.query(statement, &[]))));
 
     // The first poll of each writes its message: this loop is the order on the wire.
     if let Some(begin) = &mut begin {
@@ -183,6 +194,9 @@ async fn send(
     if let Some(commit) = &mut commit {
         let _ = commit.as_mut().now_or_never();
     }
+    if let Some(position) = &mut position {
+        let _ = position.as_mut().now_or_never();
+    }
 
     if let Some(begin) = begin {
         settle(begin).await?;
@@ -193,6 +207,9 @@ async fn send(
     }
     if let Some(commit) = commit {
         settle(commit).await?;
+    }
+    if let Some(position) = position {
+        results.push(settle(position).await?);
     }
     Ok(results)
 }

@@ -40,6 +40,7 @@ enum Batch {
         existence: Existence,
         ids: HashSet<Uuid>,
     },
+    Other(Statement),
     /// Begins, ends or undoes a transaction within the transaction.
     Control(Control, u32),
 }
@@ -127,6 +128,11 @@ impl Writes {
         self.batches.push(Batch::Delete { table: table.to_owned(), existence, ids: HashSet::from([id]) });
     }
 
+    /// A statement of the host's own.
+    pub(crate) fn other(&mut self, statement: Statement) {
+        self.batches.push(Batch::Other(statement));
+    }
+
     pub(crate) fn control(&mut self, control: Control, savepoint: u32) {
         self.batches.push(Batch::Control(control, savepoint));
     }
@@ -186,6 +192,7 @@ impl Batch {
                 ids.sort_unstable();
                 convoke_sql::delete(schema, &table, ids, existence)
             }
+            Self::Other(statement) => statement,
             Self::Control(control, savepoint) => Statement::control(match control {
                 Control::Begin => format!("savepoint s{savepoint}"),
                 Control::Release => format!("release savepoint s{savepoint}"),

@@ -41,7 +41,13 @@ pub(crate) fn options(config: &Config) -> FeedOptions {
 }
 
 pub(crate) async fn next(feed: &mut Feed) -> FeedEvent {
-    timeout(PATIENCE, feed.next()).await.expect("an event in time").expect("a feed that goes on")
+    loop {
+        let event = timeout(PATIENCE, feed.next()).await.expect("an event in time").expect("a feed that goes on");
+        // They come whenever the server feels like it.
+        if !matches!(event, FeedEvent::Position(_)) {
+            return event;
+        }
+    }
 }
 
 pub(crate) async fn started(feed: &mut Feed) -> Started {

@@ -109,6 +109,7 @@ async fn collect(feed: &mut Feed) -> Vec<Arc<Transaction>> {
                 }
                 transactions.push(transaction);
             }
+            Some(FeedEvent::Position(_)) => {}
             other => panic!("{other:?}"),
         }
     }
