@@ -41,5 +41,5 @@ pub use metrics::FeedMetrics;
 pub use options::FeedOptions;
 pub use provider::Provider;
 pub use publication::{Coverage, ensure_publication};
-pub use server::{Probe, SlotProbe, probe};
+pub use server::{Probe, SlotProbe, prepare, probe};
 pub use snapshot::{Snapshot, SnapshotError, widen};

@@ -3,13 +3,15 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use convoke_sql::quote_identifier;
 use tokio::time::timeout;
-use tokio_postgres::Config;
+use tokio_postgres::{Config, NoTls};
 
 use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, addresses, ask, connect};
 use crate::error::{FeedError, chain};
 use crate::event::System;
 use crate::provider::Provider;
+use crate::publication::ensure_publication;
 
 /// A database from which a change feed can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,24 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
     };
     let Facts { version, system, provider, wal_level, superuser } = server.facts;
     Ok(Probe { version, system, provider, wal_level, superuser, slot })
+}
+
+/// Makes what a feed follows: the schema, and a publication of its tables. Looks at the settings as [`probe`] does, but
+/// creates no slot.
+///
+/// # Errors
+/// What stands in the way of a feed.
+pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
+    let server = Server::connect(postgres).await?;
+    let system = server.facts.system;
+    let (client, connection) = postgres.connect(NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client.batch_execute(&format!("create schema if not exists {}", quote_identifier(schema))).await?;
+    let covered = ensure_publication(&client, publication, schema).await?;
+    tracing::debug!(?covered, publication, "the publication of the change feed");
+    drop(client);
+    connection.abort();
+    Ok(system)
 }
 
 /// A connection to a primary that has what a change feed needs.

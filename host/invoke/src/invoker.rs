@@ -96,6 +96,21 @@ impl Invoker {
         self.run_nested(request, 0).await
     }
 
+    /// Checks that a function of this kind exists and takes these arguments, without running it.
+    ///
+    /// # Errors
+    /// What a run would answer.
+    pub fn check(&self, kind: Kind, path: &str, args: &str) -> Result<(), Failure> {
+        let request = Request { kind, path, args, encoded: false };
+        let path = FunctionPath::parse(path).map_err(|error| Failure::new(Code::NotFound, error.to_string()))?;
+        let deployment = self.inner.deployments.current();
+        let function = deployment.function(path.as_str()).ok_or_else(|| unknown(&path, &deployment))?;
+        if function.kind() != kind {
+            return Err(wrong_kind(function, kind));
+        }
+        check_args(function, request).map(|_| ())
+    }
+
     /// Runs a query in a snapshot and tells what it read there, or a mutation and tells where its commit lies.
     pub async fn run_observed(&self, request: Request<'_>, observe: &Observe) -> (Answer, Observed) {
         self.run_and_report(request, 0, Some(observe)).await

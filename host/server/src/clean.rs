@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use convoke_invoke::Request;
+use convoke_live::QueryAnswer;
 use convoke_model::Kind;
 
 use crate::host::Host;
@@ -31,15 +32,23 @@ async fn call(host: &Host, kind: Kind, path: &str, body: Body) -> Response {
     };
     // No body is no arguments.
     let args = if body.iter().all(u8::is_ascii_whitespace) { "{}" } else { respond::as_text(&body) };
-    let answer = host.invoker.run(Request { kind, path, args, encoded: false }).await;
+    let answer = match host.live.run(Request { kind, path, args, encoded: false }, &host.invoker).await {
+        QueryAnswer::Kept(evaluation) => match &evaluation.result {
+            Ok(value) => return success(value),
+            Err(failure) => return respond::failure(failure, ""),
+        },
+        QueryAnswer::Ran(answer) => answer,
+    };
     match answer.result {
-        Ok(value) => {
-            let mut body = String::with_capacity(value.len() + 20);
-            body.push_str("{\"ok\":true,\"data\":");
-            body.push_str(&value);
-            body.push('}');
-            respond::json(StatusCode::OK, body)
-        }
+        Ok(value) => success(&value),
         Err(failure) => respond::failure(&failure, &answer.request_id),
     }
+}
+
+fn success(value: &str) -> Response {
+    let mut body = String::with_capacity(value.len() + 20);
+    body.push_str("{\"ok\":true,\"data\":");
+    body.push_str(value);
+    body.push('}');
+    respond::json(StatusCode::OK, body)
 }

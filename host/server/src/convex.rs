@@ -11,6 +11,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use convoke_invoke::{Answer, Request};
+use convoke_live::QueryAnswer;
 use convoke_model::{Code, Failure, Kind, encode_convex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -96,7 +97,14 @@ async fn run(host: &Host, kind: Kind, path: &str, args: Option<&str>, format: Fo
         Err(failure) => return bad_request(&failure),
     };
     let encoded = format == Format::Encoded;
-    let answer = host.invoker.run(Request { kind, path, args, encoded }).await;
+    let answer = match host.live.run(Request { kind, path, args, encoded }, &host.invoker).await {
+        QueryAnswer::Ran(answer) => answer,
+        QueryAnswer::Kept(evaluation) => Answer {
+            result: evaluation.result.clone().map(|text| text.to_string()),
+            log: evaluation.log.clone(),
+            request_id: String::new(),
+        },
+    };
     respond::json(StatusCode::OK, body(answer, kind, path, format))
 }
 

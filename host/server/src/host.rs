@@ -12,6 +12,7 @@ use convoke_store::{Store, StoreError, StoreOptions};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
+use crate::live::LiveQueries;
 use crate::outbound::{AllowList, AllowListError, HttpGate};
 
 /// Connections to Postgres where nothing else is said: enough for two cores of Postgres to be busy, few enough for a
@@ -94,6 +95,7 @@ pub struct Host {
     pub(crate) store: Store,
     pub(crate) deployments: Arc<Deployments>,
     pub(crate) invoker: Invoker,
+    pub(crate) live: LiveQueries,
     pub(crate) site_dir: Option<PathBuf>,
     project: String,
     /// Deploys take turns.
@@ -112,7 +114,7 @@ impl Host {
         }
         let gate = Arc::new(HttpGate::new(AllowList::parse(&config.outbound_allow)?));
         let store = Store::open(StoreOptions {
-            postgres: config.postgres,
+            postgres: config.postgres.clone(),
             project: config.project.clone(),
             connections_max: config.connections_max,
             limits: config.limits,
@@ -121,7 +123,11 @@ impl Host {
         .await?;
         let deployments = Arc::new(Deployments::default());
         let invoker = Invoker::new(engine.clone(), store.clone(), Arc::clone(&deployments), gate);
+        let live =
+            LiveQueries::open(config.postgres, &config.project, &store, invoker.clone(), Arc::clone(&deployments))
+                .await;
         Ok(Arc::new(Self {
+            live,
             engine,
             store,
             deployments,
@@ -163,6 +169,7 @@ impl Host {
         let functions =
             deployment.functions().into_iter().map(|function| (function.path().to_string(), function.kind())).collect();
         self.deployments.switch(deployment);
+        self.live.redeployed(&self.project).await;
         Ok(Deployed { functions, changed, removed })
     }
 

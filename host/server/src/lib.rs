@@ -10,10 +10,13 @@ mod convex;
 mod cors;
 mod health;
 mod host;
+mod live;
+mod metrics;
 mod openapi;
 mod outbound;
 mod respond;
 mod router;
+mod subscribe;
 
 pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError};
 pub use outbound::{AllowList, AllowListError};

@@ -14,7 +14,7 @@ use tower_http::services::ServeDir;
 
 use crate::cors::CorsWhenAsked;
 use crate::host::Host;
-use crate::{clean, convex, health, openapi, respond};
+use crate::{clean, convex, health, metrics, openapi, respond, subscribe};
 
 /// The routes of a host.
 pub fn router(host: Arc<Host>) -> Router {
@@ -25,6 +25,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/query/{*path}", post(clean::query).fallback(post_only))
         .route("/mutation/{*path}", post(clean::mutation).fallback(post_only))
         .route("/action/{*path}", post(clean::action).fallback(post_only))
+        .route("/subscribe/{*path}", get(subscribe::by_get).post(subscribe::by_post).fallback(get_or_post_only))
         .fallback(no_route)
         // As Convex: any page may call, with its own origin mirrored.
         .layer(CorsWhenAsked);
@@ -32,6 +33,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .nest("/api", api)
         .route("/healthz", get(health::alive).fallback(get_only))
         .route("/readyz", get(health::ready).fallback(get_only))
+        .route("/metrics", get(metrics::text).fallback(get_only))
         .route("/openapi.json", get(openapi::document).fallback(get_only));
     let router = match &host.site_dir {
         Some(directory) => router.fallback_service(ServeDir::new(directory)),

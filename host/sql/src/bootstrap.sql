@@ -353,8 +353,25 @@ $$;
 create table if not exists convoke.incarnation (
   only_one boolean primary key default true check (only_one),
   nanoseconds bigint not null,
-  lsn pg_lsn not null
+  lsn pg_lsn not null,
+  -- The cluster and its timeline.
+  system text
 );
 insert into convoke.incarnation (nanoseconds, lsn)
   select (extract(epoch from clock_timestamp()) * 1000000000)::bigint, pg_current_wal_lsn()
   on conflict do nothing;
+
+-- A restored or promoted server counts anew, from now: what its clients have seen may be ahead of what it has.
+create or replace function convoke.count_from(system_id text, out nanoseconds bigint, out lsn pg_lsn)
+language plpgsql volatile security definer set search_path = pg_catalog
+as $$
+begin
+  update convoke.incarnation as i
+    set system = system_id,
+      nanoseconds = case when i.system is null then i.nanoseconds
+        else (extract(epoch from clock_timestamp()) * 1000000000)::bigint end,
+      lsn = case when i.system is null then i.lsn else pg_current_wal_lsn() end
+    where i.system is distinct from system_id;
+  select i.nanoseconds, i.lsn into count_from.nanoseconds, count_from.lsn from convoke.incarnation as i;
+end
+$$;

@@ -98,6 +98,21 @@ impl Store {
         tracing::debug!(table = table.name, "a filter without an index");
     }
 
+    /// From when this database counts the timestamps that clients see: nanoseconds since 1970, and the position of the
+    /// log at that moment. `system` names the cluster and its timeline; another one counts anew.
+    ///
+    /// # Errors
+    /// When Postgres refuses or cannot be reached.
+    pub async fn incarnation(&self, system: &str) -> Result<(u64, u64), StoreError> {
+        let client = self.connection().await?;
+        let statement = "select nanoseconds, lsn from convoke.count_from($1)";
+        let failed = |source| StoreError::Statement { statement: statement.to_owned(), source };
+        let row = client.query_one(statement, &[&system]).await.map_err(failed)?;
+        let nanoseconds: i64 = row.try_get(0).map_err(failed)?;
+        let lsn: tokio_postgres::types::PgLsn = row.try_get(1).map_err(failed)?;
+        Ok((nanoseconds.unsigned_abs(), lsn.into()))
+    }
+
     pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
         self.inner.pool.get().await.map_err(StoreError::Unreachable)
     }

@@ -81,6 +81,10 @@ impl TestHost {
         test
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) async fn deploy(&self, modules: &[&str]) -> Result<Deployed, DeployError> {
         let sources = modules.iter().map(|module| {
             let (module, component) = module.split_once('=').unwrap_or((module, module));

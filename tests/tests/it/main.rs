@@ -6,6 +6,7 @@ mod database;
 mod documents;
 mod harness;
 mod hostile;
+mod live;
 mod loading;
 mod reference;
 mod swaps;

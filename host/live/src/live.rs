@@ -1,0 +1,391 @@
+//! Live queries of a host: runs them, and runs them again when they are stale.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use convoke_deploy::Deployments;
+use convoke_feed::{Feed, FeedEvent, FeedMetrics, FeedOptions, PositionRequest};
+use convoke_invoke::{Answer, Invoker, Observe, Request};
+use convoke_model::{Code, Failure, FunctionPath, Kind, Observed};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::sleep;
+
+use crate::changes::written;
+use crate::evaluation::{Evaluation, QueryKey};
+use crate::metrics::{Gauges, LiveMetrics};
+use crate::state::{Effects, EntryId, Received, State};
+use crate::timestamp::Incarnation;
+
+/// How a host's live queries are set up.
+#[derive(Debug, Clone)]
+pub struct LiveOptions {
+    pub feed: FeedOptions,
+    /// The Postgres schema of the project's tables.
+    pub project: String,
+    pub incarnation: Incarnation,
+    /// Memory for results without a subscriber.
+    pub cache_bytes_max: usize,
+    /// Queries that run at a time for subscribers.
+    pub evaluations_max: usize,
+}
+
+/// The live queries of a host. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Live {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) state: Mutex<State>,
+    pub(crate) request: PositionRequest,
+    invoker: Invoker,
+    deployments: Arc<Deployments>,
+    project: String,
+    incarnation: Incarnation,
+    evaluations: Semaphore,
+    metrics: LiveMetrics,
+    feed: Arc<FeedMetrics>,
+    /// Queries that were asked for once: what is asked for again is worth keeping.
+    seen: Mutex<Seen>,
+    next_subscription: AtomicU64,
+}
+
+/// Hashes of queries, in two generations.
+#[derive(Debug, Default)]
+struct Seen {
+    new: HashSet<u64>,
+    old: HashSet<u64>,
+}
+
+const SEEN_MAX: usize = 16_384;
+/// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
+const VISIBLE_FIRST: Duration = Duration::from_micros(500);
+const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
+/// After a failure that is nobody's fault.
+const BUSY: Duration = Duration::from_millis(250);
+
+impl Live {
+    /// Begins to follow the database.
+    ///
+    /// # Panics
+    /// Outside of a runtime of tokio.
+    pub fn start(invoker: Invoker, deployments: Arc<Deployments>, options: LiveOptions) -> Self {
+        let feed = Feed::start(options.feed);
+        let inner = Arc::new(Inner {
+            state: Mutex::new(State::new(options.cache_bytes_max)),
+            request: feed.position_request(),
+            invoker,
+            deployments,
+            project: options.project,
+            incarnation: options.incarnation,
+            evaluations: Semaphore::new(options.evaluations_max),
+            metrics: LiveMetrics::default(),
+            feed: feed.metrics(),
+            seen: Mutex::default(),
+            next_subscription: AtomicU64::new(0),
+        });
+        tokio::spawn(follow(Arc::downgrade(&inner), feed));
+        Self { inner }
+    }
+
+    /// The timestamp of a position of the log.
+    pub fn timestamp(&self, lsn: u64) -> u64 {
+        self.inner.incarnation.timestamp(lsn)
+    }
+
+    /// The position of a timestamp.
+    pub fn position_of(&self, timestamp: u64) -> u64 {
+        self.inner.incarnation.position(timestamp)
+    }
+
+    /// The newest position that is known: everything that committed on this host is before it.
+    pub fn newest(&self) -> u64 {
+        let state = self.inner.state.lock();
+        state.position.max(state.committed)
+    }
+
+    /// Runs a mutation; gives a position of the log behind its commit.
+    pub async fn mutate(&self, request: Request<'_>, observe: &Observe) -> (Answer, Option<u64>) {
+        let (answer, observed) = self.inner.invoker.run_observed(request, observe).await;
+        if let Some(lsn) = observed.lsn {
+            let mut state = self.inner.state.lock();
+            state.committed = state.committed.max(lsn);
+        }
+        (answer, observed.lsn)
+    }
+
+    /// Answers a plain query, from a result that still holds where there is one. It shows everything that committed
+    /// before `at_least`, and on this host.
+    pub async fn query(&self, request: Request<'_>, at_least: u64) -> QueryAnswer {
+        let key = match self.key(request.path, request.args, None) {
+            Some(key) if !request.encoded => key,
+            _ => return QueryAnswer::Ran(self.inner.invoker.run(request).await),
+        };
+        if let Some(evaluation) = self.cached(&key, at_least).await {
+            self.inner.metrics.cache_hits.fetch_add(1, Relaxed);
+            return QueryAnswer::Kept(evaluation);
+        }
+        self.inner.metrics.cache_misses.fetch_add(1, Relaxed);
+        if !self.seen_before(&key) || !self.inner.state.lock().streaming {
+            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
+        }
+        match self.run_shared(&key).await {
+            Some(evaluation) if evaluation.result.is_ok() => QueryAnswer::Kept(evaluation),
+            _ => QueryAnswer::Ran(self.inner.invoker.run(request).await),
+        }
+    }
+
+    /// The result at a position, if it holds there: what was read shows nothing that came later.
+    pub async fn query_at(&self, request: Request<'_>, position: u64) -> Result<Arc<Evaluation>, Failure> {
+        let path = request.path;
+        let key = self.key(path, request.args, None);
+        let key = key.ok_or_else(|| Failure::new(Code::InvalidArgs, format!("`{path}` cannot be run")))?;
+        for _ in 0..3 {
+            let Some(evaluation) = self.run_shared(&key).await else { continue };
+            let state = self.inner.state.lock();
+            let until = state.find(&key).and_then(|entry| entry.until);
+            if evaluation.from >= position && until.is_none_or(|until| until > evaluation.from) {
+                return Ok(evaluation);
+            }
+        }
+        Err(Failure::new(Code::Overloaded, "the query changes too fast to be read at that timestamp"))
+    }
+
+    /// The key of a query; none where it is no query of the project's.
+    pub fn key(&self, path: &str, args: &str, journal: Option<&str>) -> Option<QueryKey> {
+        let path = FunctionPath::parse(path).ok()?;
+        let args: Value = serde_json::from_str(args).ok()?;
+        Some(QueryKey {
+            path: Arc::from(path.as_str()),
+            // Sorted by name: the same arguments are the same text.
+            args: Arc::from(args.to_string()),
+            journal: journal.map(Arc::from),
+        })
+    }
+
+    /// Other functions are deployed: every result has to be made anew, once.
+    pub fn redeployed(&self) {
+        let effects = self.inner.state.lock().expire_all();
+        self.inner.take(effects);
+    }
+
+    /// Prometheus' text.
+    pub fn render_metrics(&self, out: &mut String) {
+        use std::fmt::Write;
+        let gauges = {
+            let state = self.inner.state.lock();
+            Gauges {
+                subscriptions: state.subscriptions,
+                queries: state.entries.len(),
+                cached_bytes: state.cached_bytes(),
+            }
+        };
+        self.inner.metrics.render(gauges, out);
+        let feed = &self.inner.feed;
+        for (name, kind, help, value) in [
+            ("convoke_feed_streaming", "gauge", "Whether the change feed runs.", u64::from(feed.is_streaming())),
+            ("convoke_feed_lag_bytes", "gauge", "Log that was written and not yet read.", feed.lag_bytes()),
+            ("convoke_feed_transactions_total", "counter", "Transactions read.", feed.transactions()),
+            ("convoke_feed_reconnects_total", "counter", "Interruptions of the feed.", feed.reconnects()),
+        ] {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+    }
+
+    pub fn metrics(&self) -> &LiveMetrics {
+        &self.inner.metrics
+    }
+
+    /// Whether the feed runs, so that results are kept true.
+    pub fn is_streaming(&self) -> bool {
+        self.inner.state.lock().streaming
+    }
+
+    pub(crate) fn next_subscription(&self) -> u64 {
+        self.inner.next_subscription.fetch_add(1, Relaxed)
+    }
+
+    /// A result that holds now, and shows what was committed on this host.
+    async fn cached(&self, key: &QueryKey, at_least: u64) -> Option<Arc<Evaluation>> {
+        let notify = {
+            let mut state = self.inner.state.lock();
+            let wanted = state.committed.max(at_least);
+            let entry = state.find(key)?;
+            let current = Arc::clone(entry.current.as_ref().filter(|_| entry.until.is_none())?);
+            if !state.streaming || current.result.is_err() {
+                return None;
+            }
+            let wanted = wanted.max(current.from);
+            if state.position >= wanted {
+                state.touch(key);
+                return Some(current);
+            }
+            let notify = Arc::new(Notify::new());
+            state.wake_at(wanted, Arc::clone(&notify));
+            notify
+        };
+        // The feed is about to tell whether the newest commit concerns it.
+        self.inner.request.send();
+        tokio::time::timeout(Duration::from_millis(50), notify.notified()).await.ok()?;
+        let state = self.inner.state.lock();
+        let entry = state.find(key)?;
+        entry.current.as_ref().filter(|_| entry.until.is_none() && state.streaming).map(Arc::clone)
+    }
+
+    /// Runs a query, or joins a run that goes on; the result is kept while it holds.
+    async fn run_shared(&self, key: &QueryKey) -> Option<Arc<Evaluation>> {
+        let notify = Arc::new(Notify::new());
+        let (id, committed) = {
+            let mut state = self.inner.state.lock();
+            let id = state.entry(key);
+            if let Some(entry) = state.entries.get_mut(&id) {
+                entry.waiting.push(Arc::clone(&notify));
+            }
+            if state.begin_run(id) {
+                let inner = Arc::clone(&self.inner);
+                tokio::spawn(async move { inner.evaluate(id).await });
+            }
+            (id, state.committed)
+        };
+        notify.notified().await;
+        let state = self.inner.state.lock();
+        let current = state.entries.get(&id)?.current.clone()?;
+        // One that began before the last commit of this host does not show it.
+        (current.from >= committed).then_some(current)
+    }
+
+    fn seen_before(&self, key: &QueryKey) -> bool {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let hash = hasher.finish();
+        let mut seen = self.inner.seen.lock();
+        if seen.new.len() >= SEEN_MAX {
+            seen.old = std::mem::take(&mut seen.new);
+        }
+        !seen.new.insert(hash) || seen.old.contains(&hash)
+    }
+}
+
+/// How a plain query was answered.
+#[derive(Debug)]
+pub enum QueryAnswer {
+    /// It was run.
+    Ran(Answer),
+    /// By a result that still holds.
+    Kept(Arc<Evaluation>),
+}
+
+impl Inner {
+    /// Wakes and runs.
+    pub(crate) fn take(self: &Arc<Self>, mut effects: Effects) {
+        effects.wake();
+        for id in effects.run {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move { inner.evaluate(id).await });
+        }
+    }
+
+    /// Runs a query until its result holds.
+    pub(crate) async fn evaluate(self: Arc<Self>, id: EntryId) {
+        let mut pause = VISIBLE_FIRST;
+        loop {
+            let Ok(permit) = self.evaluations.acquire().await else { return };
+            let (key, generation) = {
+                let state = self.state.lock();
+                let Some(entry) = state.entries.get(&id) else { return };
+                (entry.key.clone(), state.generation)
+            };
+            let again = self.state.lock().was_evaluated(id);
+            let (evaluation, observed) = self.run(&key).await;
+            drop(permit);
+            self.metrics.evaluated(&key.path, again);
+            let busy = matches!(&evaluation.result, Err(failure) if is_transient(failure));
+            let (received, mut effects) = {
+                let mut state = self.state.lock();
+                let received = state.receive(id, generation, evaluation, Arc::new(observed.reads));
+                if busy && received.0 == Received::Kept {
+                    state.begin_run(id);
+                }
+                received
+            };
+            effects.wake();
+            self.request.send();
+            match received {
+                Received::Kept if !busy => return,
+                Received::Unwanted => return,
+                Received::Kept => sleep(BUSY).await,
+                Received::KeptButStale => pause = VISIBLE_FIRST,
+                Received::TooOld => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(VISIBLE_LONGEST);
+                }
+            }
+        }
+    }
+
+    async fn run(&self, key: &QueryKey) -> (Evaluation, Observed) {
+        let request = Request { kind: Kind::Query, path: &key.path, args: &key.args, encoded: false };
+        let observe = Observe { journal: key.journal.as_deref().map(str::to_owned), key: None };
+        let (answer, mut observed) = self.invoker.run_observed(request, &observe).await;
+        let snapshot = observed.snapshot.as_deref().and_then(|text| text.parse().ok());
+        // What read nothing holds everywhere.
+        let from = observed.lsn.unwrap_or_default();
+        let result = answer.result.map_err(|failure| shown(failure, &answer.request_id));
+        let journal = observed.journal.take();
+        (Evaluation::new(result, answer.log, journal, from, snapshot), observed)
+    }
+}
+
+/// An internal failure says no more to a subscriber than to any client.
+fn shown(mut failure: Failure, request_id: &str) -> Failure {
+    if failure.code == Code::Internal {
+        failure.message = format!("internal error, request id {request_id}");
+    }
+    failure
+}
+
+fn is_transient(failure: &Failure) -> bool {
+    matches!(failure.code, Code::Overloaded | Code::DeadlineExceeded | Code::Conflict)
+}
+
+/// Takes what the feed says, until the host is gone.
+async fn follow(inner: std::sync::Weak<Inner>, mut feed: Feed) {
+    loop {
+        let event = match tokio::time::timeout(Duration::from_secs(1), feed.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            // So that a host that is gone is noticed.
+            Err(_) if inner.strong_count() == 0 => return,
+            Err(_) => continue,
+        };
+        let Some(inner) = inner.upgrade() else { return };
+        let effects = match event {
+            FeedEvent::Started(started) => inner.state.lock().start(started.position),
+            FeedEvent::Position(position) => inner.state.lock().advance(position),
+            FeedEvent::Gap { reason } => {
+                tracing::warn!(%reason, "live queries stand still until the change feed is back");
+                inner.state.lock().interrupt();
+                Effects::default()
+            }
+            FeedEvent::Transaction(transaction) => {
+                let deployment = inner.deployments.current();
+                let written = written(&transaction, &inner.project, deployment.tables());
+                let subject = written.first().map(|first| first.subject()).unwrap_or_default();
+                let xid = transaction.xid;
+                inner.state.lock().apply(xid, transaction.end_lsn, written, |key, reason| {
+                    tracing::debug!(
+                        target: "convoke::live", function = %key.path, transaction = xid, wrote = subject, %reason,
+                        "runs again"
+                    );
+                })
+            }
+        };
+        inner.take(effects);
+    }
+}

@@ -1,0 +1,438 @@
+//! The results that are kept, and which of them still hold.
+//!
+//! Pure: no I/O. Positions are those of Postgres' log, in bytes from its beginning.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use convoke_feed::{Snapshot, widen};
+use convoke_model::ReadSet;
+use tokio::sync::Notify;
+
+use crate::changes::{What, Written};
+use crate::evaluation::{Evaluation, QueryKey};
+use crate::index::{ReadSetIndex, Reason, Row, RowChange};
+
+/// Transactions that are kept for evaluations that come in: one that takes longer than so many is run again.
+const RECENT_MAX: usize = 4_096;
+/// Rows in them.
+const RECENT_ROWS_MAX: usize = 65_536;
+
+pub(crate) type EntryId = u64;
+
+/// A query, its result, and who wants it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: QueryKey,
+    pub(crate) subscribers: Vec<(u64, Arc<Notify>)>,
+    pub(crate) current: Option<Arc<Evaluation>>,
+    /// The position behind the first transaction that `current` does not contain.
+    pub(crate) until: Option<u64>,
+    pub(crate) running: bool,
+    /// Callers that wait for one run.
+    pub(crate) waiting: Vec<Arc<Notify>>,
+    evaluated: bool,
+    /// When it was asked for, in turns of the cache.
+    turn: u64,
+    cached_bytes: usize,
+}
+
+/// A transaction of a moment ago.
+#[derive(Debug)]
+struct Recent {
+    xid: u32,
+    end_lsn: u64,
+    written: Vec<Written>,
+}
+
+/// What has to happen after a change of state.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Queries to run.
+    pub(crate) run: Vec<EntryId>,
+    /// Whom to wake.
+    pub(crate) wake: Vec<Arc<Notify>>,
+}
+
+/// How an evaluation was received.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// It holds.
+    Kept,
+    /// It held for a while, and is shown; run again.
+    KeptButStale,
+    /// It is older than a change that came before it; run again, a moment later.
+    TooOld,
+    /// Nobody wants it any more.
+    Unwanted,
+}
+
+/// The live queries of a host.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) entries: HashMap<EntryId, Entry>,
+    by_key: HashMap<QueryKey, EntryId>,
+    index: ReadSetIndex<EntryId>,
+    recent: VecDeque<Recent>,
+    recent_rows: usize,
+    /// Low halves of the ids of transactions that were forgotten, the newest last.
+    forgotten: VecDeque<u32>,
+    /// All that committed before has been heard of.
+    pub(crate) position: u64,
+    /// Whether the feed is running; otherwise nothing can be said about what changes.
+    pub(crate) streaming: bool,
+    /// Counts interruptions and deploys: what was read before has to be read again.
+    pub(crate) generation: u64,
+    /// The newest commit of this host's own.
+    pub(crate) committed: u64,
+    waiting_for_position: Vec<(u64, Arc<Notify>)>,
+    cache: BTreeMap<u64, EntryId>,
+    cached_bytes: usize,
+    cache_bytes_max: usize,
+    next_id: u64,
+    next_turn: u64,
+    pub(crate) subscriptions: usize,
+}
+
+impl State {
+    pub(crate) fn new(cache_bytes_max: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            by_key: HashMap::new(),
+            index: ReadSetIndex::new(),
+            recent: VecDeque::new(),
+            recent_rows: 0,
+            forgotten: VecDeque::new(),
+            position: 0,
+            streaming: false,
+            generation: 0,
+            committed: 0,
+            waiting_for_position: Vec::new(),
+            cache: BTreeMap::new(),
+            cached_bytes: 0,
+            cache_bytes_max,
+            next_id: 0,
+            next_turn: 0,
+            subscriptions: 0,
+        }
+    }
+
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.cached_bytes
+    }
+
+    /// The entry of a query, made if there is none.
+    pub(crate) fn entry(&mut self, key: &QueryKey) -> EntryId {
+        if let Some(id) = self.by_key.get(key) {
+            return *id;
+        }
+        self.next_id += 1;
+        let id = self.next_id;
+        let entry = Entry {
+            key: key.clone(),
+            subscribers: Vec::new(),
+            current: None,
+            until: None,
+            running: false,
+            waiting: Vec::new(),
+            evaluated: false,
+            turn: 0,
+            cached_bytes: 0,
+        };
+        self.entries.insert(id, entry);
+        self.by_key.insert(key.clone(), id);
+        id
+    }
+
+    pub(crate) fn find(&self, key: &QueryKey) -> Option<&Entry> {
+        self.by_key.get(key).and_then(|id| self.entries.get(id))
+    }
+
+    /// Adds a subscriber; true where the query has to be run.
+    pub(crate) fn subscribe(&mut self, id: EntryId, subscription: u64, notify: Arc<Notify>) -> bool {
+        self.uncache(id);
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        entry.subscribers.push((subscription, notify));
+        self.subscriptions += 1;
+        let holds = entry.current.is_some() && entry.until.is_none();
+        !holds && self.begin_run(id)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, id: EntryId, subscription: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = entry.subscribers.len();
+        entry.subscribers.retain(|(own, _)| *own != subscription);
+        self.subscriptions -= before - entry.subscribers.len();
+        self.settle(id);
+    }
+
+    /// Marks a query as running; false where it runs already.
+    pub(crate) fn begin_run(&mut self, id: EntryId) -> bool {
+        match self.entries.get_mut(&id) {
+            Some(entry) if !entry.running => {
+                entry.running = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the result of a run that began in this generation.
+    pub(crate) fn receive(
+        &mut self,
+        id: EntryId,
+        generation: u64,
+        evaluation: Evaluation,
+        reads: Arc<ReadSet>,
+    ) -> (Received, Effects) {
+        let mut effects = Effects::default();
+        let Some(entry) = self.entries.get(&id) else { return (Received::Unwanted, effects) };
+        if entry.subscribers.is_empty() && entry.waiting.is_empty() {
+            self.remove(id);
+            return (Received::Unwanted, effects);
+        }
+        if generation != self.generation {
+            return (Received::TooOld, effects);
+        }
+        let until = evaluation.snapshot.as_ref().and_then(|snapshot| self.first_missed(snapshot, &reads));
+        // It lacks a change that came before it: the log may run ahead of what snapshots see.
+        if until.is_some_and(|until| until <= evaluation.from) {
+            return (Received::TooOld, effects);
+        }
+        if !self.streaming {
+            // Nobody says how far the log is; what was read is the newest there is.
+            self.position = self.position.max(evaluation.from);
+        }
+        self.index.insert(id, reads);
+        let Some(entry) = self.entries.get_mut(&id) else { return (Received::Unwanted, effects) };
+        entry.current = Some(Arc::new(evaluation));
+        entry.until = until;
+        entry.evaluated = true;
+        effects.wake.extend(entry.subscribers.iter().map(|(_, notify)| Arc::clone(notify)));
+        effects.wake.append(&mut entry.waiting);
+        if until.is_some() {
+            return (Received::KeptButStale, effects);
+        }
+        entry.running = false;
+        self.settle(id);
+        (Received::Kept, effects)
+    }
+
+    /// Whether this is not the first run of a query.
+    pub(crate) fn was_evaluated(&self, id: EntryId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.evaluated)
+    }
+
+    /// The position behind the first recent transaction that wrote into the reads and is not in the snapshot.
+    fn first_missed(&self, snapshot: &Snapshot, reads: &Arc<ReadSet>) -> Option<u64> {
+        let unknown = self.forgotten.iter().any(|xid| !snapshot.contains(widen(*xid, snapshot.xmax())));
+        if unknown {
+            return Some(0);
+        }
+        let mut alone = None;
+        for recent in self.recent.iter().filter(|recent| !snapshot.contains_xid(recent.xid)) {
+            let index = alone.get_or_insert_with(|| {
+                let mut index = ReadSetIndex::new();
+                index.insert(0, Arc::clone(reads));
+                index
+            });
+            if !hits(index, &recent.written).is_empty() {
+                return Some(recent.end_lsn);
+            }
+        }
+        None
+    }
+
+    /// Takes a transaction of the feed; tells of each query that it made stale why.
+    pub(crate) fn apply(
+        &mut self,
+        xid: u32,
+        end_lsn: u64,
+        written: Vec<Written>,
+        mut why: impl FnMut(&QueryKey, &Reason),
+    ) -> Effects {
+        let mut effects = Effects::default();
+        self.position = self.position.max(end_lsn);
+        let mut unwanted = Vec::new();
+        for (id, reason) in hits(&self.index, &written) {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let snapshot = entry.current.as_ref().and_then(|current| current.snapshot.as_ref());
+            if entry.until.is_some() || snapshot.is_some_and(|snapshot| snapshot.contains_xid(xid)) {
+                continue;
+            }
+            why(&entry.key, &reason);
+            entry.until = Some(end_lsn);
+            if entry.subscribers.is_empty() && entry.waiting.is_empty() {
+                unwanted.push(id);
+            } else if !entry.running {
+                entry.running = true;
+                effects.run.push(id);
+            }
+        }
+        unwanted.into_iter().for_each(|id| self.remove(id));
+        self.keep_recent(Recent { xid, end_lsn, written });
+        self.wake_waiting(&mut effects);
+        effects
+    }
+
+    /// Takes a position of the feed.
+    pub(crate) fn advance(&mut self, position: u64) -> Effects {
+        let mut effects = Effects::default();
+        self.position = self.position.max(position);
+        self.wake_waiting(&mut effects);
+        effects
+    }
+
+    /// The feed has begun, or begun again: everything has to be read after this.
+    pub(crate) fn start(&mut self, position: u64) -> Effects {
+        self.recent.clear();
+        self.recent_rows = 0;
+        self.forgotten.clear();
+        self.streaming = true;
+        self.position = position;
+        self.expire_all()
+    }
+
+    /// The feed was interrupted.
+    pub(crate) fn interrupt(&mut self) {
+        self.streaming = false;
+        self.generation += 1;
+        self.drop_cached();
+    }
+
+    /// Every query has to be run again.
+    pub(crate) fn expire_all(&mut self) -> Effects {
+        self.generation += 1;
+        self.drop_cached();
+        let mut effects = Effects::default();
+        for (id, entry) in &mut self.entries {
+            entry.until.get_or_insert(0);
+            if !entry.running {
+                entry.running = true;
+                effects.run.push(*id);
+            }
+        }
+        self.wake_waiting(&mut effects);
+        effects
+    }
+
+    /// Wakes this one when all that committed before the position has been heard of.
+    pub(crate) fn wake_at(&mut self, position: u64, notify: Arc<Notify>) {
+        self.waiting_for_position.push((position, notify));
+    }
+
+    fn wake_waiting(&mut self, effects: &mut Effects) {
+        let position = self.position;
+        self.waiting_for_position.retain(|(wanted, notify)| {
+            let reached = position >= *wanted;
+            if reached {
+                effects.wake.push(Arc::clone(notify));
+            }
+            !reached
+        });
+    }
+
+    fn keep_recent(&mut self, recent: Recent) {
+        self.recent_rows += recent.written.len();
+        self.recent.push_back(recent);
+        while self.recent.len() > RECENT_MAX || (self.recent_rows > RECENT_ROWS_MAX && self.recent.len() > 1) {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_rows -= oldest.written.len();
+            // Of it only the id is kept: a snapshot that lacks it has to be taken anew.
+            self.forgotten.push_back(oldest.xid);
+            if self.forgotten.len() > RECENT_MAX {
+                self.forgotten.pop_front();
+            }
+        }
+    }
+
+    /// Keeps a query without subscribers while it holds and there is room; drops it otherwise.
+    fn settle(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if !entry.subscribers.is_empty() || !entry.waiting.is_empty() || entry.running {
+            return;
+        }
+        let bytes = match (&entry.current, entry.until) {
+            (Some(current), None) if current.result.is_ok() && self.streaming => current.bytes(),
+            _ => return self.remove(id),
+        };
+        self.uncache(id);
+        self.next_turn += 1;
+        let turn = self.next_turn;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            (entry.turn, entry.cached_bytes) = (turn, bytes);
+        }
+        self.cache.insert(turn, id);
+        self.cached_bytes += bytes;
+        while self.cached_bytes > self.cache_bytes_max {
+            let Some((_, oldest)) = self.cache.pop_first() else { break };
+            self.cached_bytes -= self.entries.get(&oldest).map_or(0, |entry| entry.cached_bytes);
+            if let Some(entry) = self.entries.get_mut(&oldest) {
+                entry.turn = 0;
+            }
+            self.remove(oldest);
+        }
+    }
+
+    /// Notes that a query was asked for.
+    pub(crate) fn touch(&mut self, key: &QueryKey) {
+        if let Some(id) = self.by_key.get(key).copied() {
+            self.settle(id);
+        }
+    }
+
+    fn uncache(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.turn != 0 && self.cache.remove(&entry.turn).is_some() {
+            self.cached_bytes -= entry.cached_bytes;
+        }
+        entry.turn = 0;
+    }
+
+    fn drop_cached(&mut self) {
+        for (_, id) in std::mem::take(&mut self.cache) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                self.cached_bytes -= entry.cached_bytes;
+                entry.turn = 0;
+            }
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: EntryId) {
+        self.uncache(id);
+        self.index.remove(id);
+        if let Some(entry) = self.entries.remove(&id) {
+            self.by_key.remove(&entry.key);
+        }
+    }
+}
+
+impl Effects {
+    /// Wakes them.
+    pub(crate) fn wake(&mut self) {
+        self.wake.drain(..).for_each(|notify| notify.notify_one());
+    }
+}
+
+/// Which queries a transaction concerns, and why.
+fn hits(index: &ReadSetIndex<EntryId>, written: &[Written]) -> BTreeMap<EntryId, Reason> {
+    let mut hits = BTreeMap::new();
+    for write in written {
+        if let Some(table) = write.table {
+            let change = match &write.what {
+                What::Insert(row) => RowChange::Insert { table, row: as_row(row) },
+                What::Update { old_id, row } => RowChange::Update { table, old_id: *old_id, row: as_row(row) },
+                What::Delete(id) => RowChange::Delete { table, id: *id },
+                What::All => RowChange::Truncate { table },
+            };
+            index.hits(&change, &mut hits);
+        }
+        index.hits(&RowChange::Relation { schema: &write.schema, name: &write.relation }, &mut hits);
+    }
+    hits
+}
+
+fn as_row(row: &crate::changes::Row) -> Row<'_> {
+    Row { id: row.id, creation_time: row.creation_time, data: row.data.as_ref() }
+}

@@ -1,0 +1,98 @@
+//! What one client watches: several queries, shown as of one position of the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::evaluation::{Evaluation, QueryKey};
+use crate::live::Live;
+use crate::state::EntryId;
+
+/// The queries of one client, by numbers of its own. Dropping it ends them.
+#[derive(Debug)]
+pub struct Watcher {
+    live: Live,
+    notify: Arc<Notify>,
+    queries: BTreeMap<u32, (EntryId, u64)>,
+}
+
+/// All queries of a watcher at one position.
+#[derive(Debug)]
+pub struct View {
+    /// In bytes from the log's beginning.
+    pub position: u64,
+    pub results: Vec<(u32, Arc<Evaluation>)>,
+}
+
+impl Watcher {
+    pub fn new(live: Live) -> Self {
+        Self { live, notify: Arc::new(Notify::new()), queries: BTreeMap::new() }
+    }
+
+    /// Watches one more query; one of the same number is replaced.
+    pub fn add(&mut self, number: u32, key: &QueryKey) {
+        self.remove(number);
+        let subscription = self.live.next_subscription();
+        let (id, runs) = {
+            let mut state = self.live.inner.state.lock();
+            let id = state.entry(key);
+            (id, state.subscribe(id, subscription, Arc::clone(&self.notify)))
+        };
+        self.queries.insert(number, (id, subscription));
+        if runs {
+            let inner = Arc::clone(&self.live.inner);
+            tokio::spawn(async move { inner.evaluate(id).await });
+        }
+        self.notify.notify_one();
+    }
+
+    pub fn remove(&mut self, number: u32) {
+        if let Some((id, subscription)) = self.queries.remove(&number) {
+            self.live.inner.state.lock().unsubscribe(id, subscription);
+        }
+    }
+
+    /// Waits until [`Watcher::view`] may give something else. Cancel-safe.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    /// All results as of one position, not before `at_least`; none as long as there is no such position. Then
+    /// [`Watcher::changed`] tells when to ask again.
+    pub fn view(&self, at_least: u64) -> Option<View> {
+        let mut state = self.live.inner.state.lock();
+        let mut results = Vec::with_capacity(self.queries.len());
+        let (mut from, mut until) = (at_least, None::<u64>);
+        for (number, (id, _)) in &self.queries {
+            let entry = state.entries.get(id)?;
+            let current = entry.current.as_ref()?;
+            from = from.max(current.from);
+            until = match (until, entry.until) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            results.push((*number, Arc::clone(current)));
+        }
+        if until.is_some_and(|until| until <= from) {
+            return None;
+        }
+        if state.position < from {
+            state.wake_at(from, Arc::clone(&self.notify));
+            drop(state);
+            self.live.inner.request.send();
+            return None;
+        }
+        let position = until.map_or(state.position, |until| (until - 1).min(state.position));
+        Some(View { position, results })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut state = self.live.inner.state.lock();
+        for (id, subscription) in self.queries.values() {
+            state.unsubscribe(*id, *subscription);
+        }
+    }
+}

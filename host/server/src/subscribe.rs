@@ -1,0 +1,174 @@
+//! `GET` and `POST /api/subscribe/{module:function}`: a query's result, and each one after it, as server-sent events.
+//!
+//! An event is made when the connection has room for it, of the newest result: a reader that is slow misses results in
+//! between and costs no memory.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use convoke_live::{Evaluation, Live, Watcher};
+use convoke_model::{Code, Failure, FunctionPath, Kind};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use crate::host::Host;
+use crate::respond;
+
+/// Proxies give a silent connection up after half a minute or so.
+const COMMENT_AFTER: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parameters {
+    args: Option<String>,
+}
+
+pub(crate) async fn by_get(
+    State(host): State<Arc<Host>>,
+    Path(path): Path<String>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    match parameters {
+        Ok(Query(parameters)) => subscribe(&host, &path, parameters.args.as_deref().unwrap_or("{}"), &headers),
+        Err(rejection) => respond::failure(&Failure::new(Code::InvalidArgs, rejection.body_text()), ""),
+    }
+}
+
+pub(crate) async fn by_post(
+    State(host): State<Arc<Host>>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match respond::read_text(body, host.engine.limits().body_bytes_max).await {
+        Ok(body) if body.iter().all(u8::is_ascii_whitespace) => subscribe(&host, &path, "{}", &headers),
+        Ok(body) => subscribe(&host, &path, respond::as_text(&body), &headers),
+        Err(failure) => respond::failure(&failure, ""),
+    }
+}
+
+fn subscribe(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Response {
+    match open(host, path, args, headers) {
+        Ok(events) => {
+            let mut response = Response::new(Body::from_stream(stream::unfold(events, Events::next)));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+            // Told to nginx, which would hold events back.
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+            response
+        }
+        Err(failure) => respond::failure(&failure, ""),
+    }
+}
+
+fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Result<Events, Failure> {
+    let live = host.live.get()?;
+    // What can never be answered is refused before a stream is opened.
+    host.invoker.check(Kind::Query, path, args)?;
+    let name = FunctionPath::parse(path).map_err(|error| Failure::new(Code::NotFound, error.to_string()))?.to_string();
+    let key =
+        live.key(path, args, None).ok_or_else(|| Failure::new(Code::InvalidArgs, "the arguments are not JSON"))?;
+    let mut watcher = Watcher::new(live.clone());
+    watcher.add(0, &key);
+    let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    Ok(Events {
+        live: live.clone(),
+        watcher,
+        name,
+        position: 0,
+        last: None,
+        last_seen,
+        begun: false,
+        comment_at: Instant::now() + COMMENT_AFTER,
+    })
+}
+
+/// One client's stream.
+struct Events {
+    live: Live,
+    watcher: Watcher,
+    name: String,
+    position: u64,
+    /// The hash of what was sent last.
+    last: Option<u64>,
+    /// The timestamp of the last event that the client had before it came back.
+    last_seen: Option<u64>,
+    begun: bool,
+    comment_at: Instant,
+}
+
+impl Events {
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if !self.begun {
+            self.begun = true;
+            return Some((Ok(Bytes::from_static(b"retry: 1000\n\n")), self));
+        }
+        loop {
+            if let Some(event) = self.event() {
+                self.comment_at = Instant::now() + COMMENT_AFTER;
+                return Some((Ok(event.into()), self));
+            }
+            tokio::select! {
+                () = self.watcher.changed() => {}
+                () = sleep_until(self.comment_at) => {
+                    self.comment_at = Instant::now() + COMMENT_AFTER;
+                    return Some((Ok(Bytes::from_static(b": still here\n\n")), self));
+                }
+            }
+        }
+    }
+
+    /// The newest result, where it differs from the one before.
+    fn event(&mut self) -> Option<String> {
+        let view = self.watcher.view(self.position)?;
+        let (_, evaluation) = view.results.into_iter().next()?;
+        self.position = view.position;
+        let ts = self.live.timestamp(view.position);
+        if self.last == Some(evaluation.hash) {
+            return None;
+        }
+        self.last = Some(evaluation.hash);
+        // What has held since the client saw it is not sent again.
+        if let Some(seen) = self.last_seen.take()
+            && seen >= self.live.timestamp(evaluation.from)
+            && seen <= ts
+        {
+            return None;
+        }
+        Some(event(&self.name, ts, &evaluation))
+    }
+}
+
+fn event(name: &str, ts: u64, evaluation: &Evaluation) -> String {
+    match &evaluation.result {
+        Ok(data) => {
+            let mut event = String::with_capacity(data.len() + name.len() + 96);
+            event.push_str("event: result\nid: ");
+            event.push_str(&ts.to_string());
+            event.push_str("\ndata: {\"name\":\"");
+            event.push_str(name);
+            event.push_str("\",\"ts\":");
+            event.push_str(&ts.to_string());
+            event.push_str(",\"data\":");
+            // JSON has no line break of its own; a function's own formatting may.
+            event.push_str(&data.replace(['\n', '\r'], " "));
+            event.push_str("}\n\n");
+            event
+        }
+        Err(failure) => {
+            let error = json!({ "code": failure.code.as_str(), "message": failure.message, "details": failure.data });
+            let data = json!({ "name": name, "ts": ts, "data": error });
+            format!("event: error\nid: {ts}\ndata: {data}\n\n")
+        }
+    }
+}

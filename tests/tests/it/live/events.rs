@@ -1,0 +1,205 @@
+//! Server-sent events.
+
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use super::{Subscriber, metric};
+use crate::harness::{TestHost, run};
+
+async fn send(host: &TestHost, channel: &str, body: &str) -> String {
+    let args = json!({ "channel": channel, "author": "a", "body": body });
+    host.mutation("messages:send", args).await.data().as_str().expect("an id").to_owned()
+}
+
+fn bodies(data: &Value) -> Vec<&str> {
+    data["data"].as_array().expect("a list").iter().map(|message| message["body"].as_str().expect("a body")).collect()
+}
+
+#[test]
+fn a_subscriber_sees_what_functions_and_psql_write() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        send(&host, "c", "one").await;
+        let mut subscriber = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+        let first = subscriber.next().await;
+        assert_eq!((first.kind.as_str(), bodies(&first.data)), ("result", vec!["one"]));
+        assert_eq!((&first.data["name"], &first.data["ts"]), (&json!("messages:list"), &json!(first.id)));
+
+        let two = send(&host, "c", "two").await;
+        let second = subscriber.next().await;
+        assert_eq!(bodies(&second.data), ["one", "two"]);
+        assert!(second.id > first.id);
+
+        let psql = host.psql().await;
+        let row = r#"{"channel":"c","author":"b","body":"by hand"}"#;
+        psql.execute("insert into demo.messages (data) values ($1::text::jsonb)", &[&row]).await.expect("a row");
+        assert_eq!(bodies(&subscriber.next().await.data), ["one", "two", "by hand"]);
+        psql.execute(
+            "update demo.messages set data = data || '{\"channel\":\"d\"}' where _id = convoke.uuid($1)",
+            &[&two],
+        )
+        .await
+        .expect("an update");
+        assert_eq!(bodies(&subscriber.next().await.data), ["one", "by hand"]);
+        psql.batch_execute("truncate demo.messages").await.expect("a truncate");
+        assert_eq!(bodies(&subscriber.next().await.data), [""; 0]);
+    });
+}
+
+#[test]
+fn what_misses_the_range_runs_nothing() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let mut subscriber = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+        subscriber.next().await;
+        let before = metric(&host, "convoke_evaluations_total{function=\"messages:list\"}").await;
+        for n in 0..20 {
+            send(&host, "other", &n.to_string()).await;
+        }
+        assert!(subscriber.is_silent(Duration::from_millis(300)).await);
+        assert_eq!(metric(&host, "convoke_evaluations_total{function=\"messages:list\"}").await, before);
+        send(&host, "c", "now").await;
+        assert_eq!(bodies(&subscriber.next().await.data), ["now"]);
+        assert_eq!(metric(&host, "convoke_reruns_total{function=\"messages:list\"}").await, 1);
+    });
+}
+
+#[test]
+fn subscribers_of_the_same_query_share_its_run() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let mut subscribers = Vec::new();
+        for _ in 0..30 {
+            let mut subscriber = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+            subscriber.next().await;
+            subscribers.push(subscriber);
+        }
+        send(&host, "c", "one").await;
+        let mut ids = Vec::new();
+        for subscriber in &mut subscribers {
+            let event = subscriber.next().await;
+            assert_eq!(bodies(&event.data), ["one"]);
+            ids.push(event.id);
+        }
+        assert_eq!(metric(&host, "convoke_evaluations_total{function=\"messages:list\"}").await, 2);
+        assert_eq!(metric(&host, "convoke_subscriptions").await, 30);
+        drop(subscribers);
+        for _ in 0..100 {
+            if metric(&host, "convoke_subscriptions").await == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("subscriptions are left");
+    });
+}
+
+#[test]
+fn who_comes_back_is_told_only_what_is_new() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        send(&host, "c", "one").await;
+        let args = json!({ "channel": "c" });
+        let mut first = Subscriber::open(&host, "messages:list", &args, None).await;
+        let mut keeper = Subscriber::open(&host, "messages:list", &args, None).await;
+        let seen = first.next().await;
+        keeper.next().await;
+        drop(first);
+        let mut again = Subscriber::open(&host, "messages:list", &args, Some(seen.id)).await;
+        assert!(again.is_silent(Duration::from_millis(200)).await);
+        send(&host, "c", "two").await;
+        assert_eq!(bodies(&again.next().await.data), ["one", "two"]);
+        keeper.next().await;
+        drop(again);
+        send(&host, "c", "three").await;
+        keeper.next().await;
+        let mut late = Subscriber::open(&host, "messages:list", &args, Some(seen.id)).await;
+        assert_eq!(bodies(&late.next().await.data), ["one", "two", "three"]);
+    });
+}
+
+#[test]
+fn what_cannot_be_subscribed_to_is_refused_at_once() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        for (path, args, status) in [
+            ("messages:nothing", "{\"channel\":\"c\"}", 404),
+            ("messages:send", "{}", 400),
+            ("messages:list", "{\"channel\":7}", 400),
+            ("messages:list", "no JSON", 400),
+        ] {
+            let answer = host.post(&format!("/api/subscribe/{path}"), args).await;
+            assert_eq!(answer.status, status, "{path} {args}: {answer:?}");
+        }
+        let answer = host.send(Method::DELETE, "/api/subscribe/messages:list", Bytes::new()).await;
+        assert_eq!(answer.status, 405);
+    });
+}
+
+#[test]
+fn an_error_is_an_event_and_a_later_result_too() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let args = json!({ "channel": "c", "limit": 5000 });
+        let mut subscriber = Subscriber::open(&host, "messages:list", &args, None).await;
+        let event = subscriber.next().await;
+        assert_eq!((event.kind.as_str(), &event.data["data"]["code"]), ("error", &json!("INVALID_LIMIT")));
+    });
+}
+
+#[test]
+fn a_new_version_runs_every_live_query_once() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let args = json!({ "channel": "c" });
+        let mut subscriber = Subscriber::open(&host, "messages:list", &args, None).await;
+        subscriber.next().await;
+        host.deploy(&["messages", "accounts"]).await.expect("a deployment");
+        assert!(subscriber.is_silent(Duration::from_millis(300)).await, "the same result is no event");
+        assert_eq!(metric(&host, "convoke_evaluations_total{function=\"messages:list\"}").await, 2);
+        host.deploy(&["accounts"]).await.expect("a deployment");
+        let gone = subscriber.next().await;
+        assert_eq!((gone.kind.as_str(), &gone.data["data"]["code"]), ("error", &json!("NOT_FOUND")));
+        host.deploy(&["messages"]).await.expect("a deployment");
+        assert_eq!(subscriber.next().await.kind, "result");
+    });
+}
+
+#[test]
+fn a_plain_query_is_answered_from_a_result_that_holds() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let list = async || host.query("messages:list", json!({ "channel": "c" })).await.data().clone();
+        for n in 1..6 {
+            send(&host, "c", &n.to_string()).await;
+            for _ in 0..4 {
+                assert_eq!(list().await.as_array().map(Vec::len), Some(n), "a client reads its own writes");
+            }
+        }
+        let hits = metric(&host, "convoke_query_cache_hits_total").await;
+        assert!(hits >= 5, "{hits}");
+    });
+}
+
+#[test]
+fn a_lost_slot_is_a_gap_and_nothing_is_missed() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let mut subscriber = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+        subscriber.next().await;
+        let psql = host.psql().await;
+        psql.batch_execute(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database(); \
+             insert into demo.messages (data) values ('{\"channel\":\"c\",\"author\":\"a\",\"body\":\"in the gap\"}')",
+        )
+        .await
+        .expect("a termination");
+        assert_eq!(bodies(&subscriber.next().await.data), ["in the gap"]);
+        send(&host, "c", "after").await;
+        assert_eq!(bodies(&subscriber.next().await.data), ["in the gap", "after"]);
+        assert_eq!(metric(&host, "convoke_feed_reconnects_total").await, 1);
+    });
+}
