@@ -112,9 +112,6 @@ impl Cluster {
         set("logging_collector", "off");
         // The change feed. A slot costs nothing until it is used; tests and several hosts share one server.
         set("wal_level", "logical");
-        // Each host follows the log through a slot of its own.
-        set("max_wal_senders", "64");
-        set("max_replication_slots", "64");
         set("max_wal_senders", "64");
         set("max_replication_slots", "64");
         set("max_connections", "200");
