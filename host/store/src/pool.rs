@@ -1,7 +1,8 @@
 //! The connections of a host.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use convoke_model::{CursorKey, Limits, Table, Tables};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -37,9 +38,15 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) sql: bool,
     pub(crate) cursor_key: CursorKey,
+    /// When a scan of a table was last looked into.
+    scans: Mutex<HashMap<String, Instant>>,
     /// What makes a session ours again, after SQL of a function's own.
     pub(crate) restore: Arc<str>,
 }
+
+/// A table from which on a scan is worth a word.
+const SCAN_ROWS: f32 = 10_000.0;
+const SCAN_WARNING_EVERY: Duration = Duration::from_mins(1);
 
 impl Store {
     /// Connects and prepares the schema `convoke`.
@@ -71,7 +78,7 @@ impl Store {
             }))
             .build()?;
         let cursor_key = bootstrap(&pool).await?;
-        Ok(Self { inner: Arc::new(Inner { pool, project, limits, sql, cursor_key, restore }) })
+        Ok(Self { inner: Arc::new(Inner { pool, project, limits, sql, cursor_key, restore, scans: Mutex::default() }) })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.
@@ -93,9 +100,37 @@ impl Store {
         self.inner.pool.close();
     }
 
-    /// Tells, once in a while, that a filter goes over all of a large table.
+    /// Warns, once in a while, of a filter that goes over all of a large table.
     pub(crate) fn warn_of_scan(&self, table: &Table) {
-        tracing::debug!(table = table.name, "a filter without an index");
+        let now = Instant::now();
+        let mut told = self.inner.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&table.name).is_some_and(|last| now.duration_since(*last) < SCAN_WARNING_EVERY) {
+            return;
+        }
+        told.insert(table.name.clone(), now);
+        drop(told);
+        let (store, table) = (self.clone(), table.name.clone());
+        tokio::spawn(async move {
+            match store.estimated_rows(&table).await {
+                Ok(rows) if rows >= SCAN_ROWS => tracing::warn!(
+                    table,
+                    rows,
+                    "a filter without an index looks at every document: declare an index for it"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, table, "could not ask for the size of a table"),
+            }
+        });
+    }
+
+    /// The rows that Postgres believes a table to have.
+    async fn estimated_rows(&self, table: &str) -> Result<f32, StoreError> {
+        let client = self.connection().await?;
+        let statement = "select c.reltuples from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                         where n.nspname = $1 and c.relname = $2";
+        let failed = |source| StoreError::Statement { statement: statement.to_owned(), source };
+        let row = client.query_one(statement, &[&self.inner.project, &table]).await.map_err(failed)?;
+        row.try_get(0).map_err(failed)
     }
 
     /// From when this database counts the timestamps that clients see: nanoseconds since 1970, and the position of the
