@@ -9,7 +9,11 @@ mod ddl;
 mod read;
 mod write;
 
-pub use ddl::{bootstrap, create_index, create_schema, create_table, register_table};
+pub use ddl::{
+    FieldType, bootstrap, check_expression, check_name, checked_fields, create_schema, create_table, fit, index_columns,
+    index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name, register_table,
+    replacement_name,
+};
 pub use read::{get, get_many, query};
 pub use write::{Existence, delete, insert, patch, patch_unset, replace};
 
@@ -46,8 +50,13 @@ pub fn quote_literal(text: &str) -> String {
 }
 
 /// `"schema"."table"`.
-fn qualified(schema: &str, table: &str) -> String {
+pub fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", quote_identifier(schema), quote_identifier(table))
+}
+
+/// The key of a field: the one text that every index holds and every condition on it compares.
+pub fn key_of(field: &str) -> String {
+    format!("convoke.key(data->{})", quote_literal(field))
 }
 
 /// A field as the indexes hold it and as conditions compare it. One function for both, so that they never part.

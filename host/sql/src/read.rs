@@ -56,6 +56,7 @@ fn push_condition(text: &mut String, parameters: &mut Vec<Parameter>, condition:
             return;
         }
         Operator::Eq => "=",
+        Operator::Ne => "<>",
         Operator::Lt => "<",
         Operator::Lte => "<=",
         Operator::Gt => ">",
