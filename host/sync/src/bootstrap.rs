@@ -169,33 +169,34 @@ async fn reach_convoke(session: &Session, role: &str) -> Result<(), tokio_postgr
         .await
 }
 
-/// By default, everybody who may connect may make temporary tables; before Postgres 15, tables in `public` too. Where
-/// nobody else uses the database the right is taken away; else it is theirs, and a warning says so.
+/// By default, everybody who may connect may make temporary tables; before Postgres 15, tables in `public` too. That is
+/// taken from everybody and given to each of the other users that there are, so that only Convoke's roles lose it.
 async fn close_public(session: &Session, role: &str, warnings: &mut Vec<Warning>) -> Result<(), tokio_postgres::Error> {
     const OPEN: &str = "\
 select current_database()::text, has_database_privilege($1, current_database(), 'temporary'),
   coalesce(has_schema_privilege($1, to_regnamespace('public')::oid, 'create'), false),
-  pg_has_role(d.datdba, 'usage'),
-  exists (select from pg_roles r where r.rolcanlogin and not r.rolsuper and r.oid <> d.datdba
-    and r.rolname not like 'convoke\\_%')
-from pg_database d where d.datname = current_database()";
+  array(select r.rolname::text from pg_roles r, pg_database d
+    where d.datname = current_database() and r.rolcanlogin and not r.rolsuper and r.oid <> d.datdba
+    and r.rolname not like 'convoke\\_%')";
     let row = session.query_one(OPEN, &[&role]).await?;
     let (database, temporary, public): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
-    let (owner, shared): (bool, bool) = (row.get(3), row.get(4));
-    let mut close = Vec::new();
-    if temporary {
-        close.push((
-            "make temporary tables",
-            format!("revoke temporary on database {} from public", quote_identifier(&database)),
-        ));
-    }
-    if public {
-        close.push(("make tables in the schema `public`", "revoke create on schema public from public".to_owned()));
-    }
-    for (what, sql) in close {
-        if !owner || shared || session.run(&sql).await.is_err() {
-            let fix = format!("if nobody else needs it: `{sql}`");
-            warnings.push(Warning::PublicMayCreate { what: what.to_owned(), fix });
+    let others: Vec<String> = row.get::<_, Vec<String>>(3).iter().map(|other| quote_identifier(other)).collect();
+    let database = format!("database {}", quote_identifier(&database));
+    let open = [
+        (temporary, "make temporary tables", "temporary", database.as_str()),
+        (public, "make tables in the schema `public`", "create", "schema public"),
+    ];
+    for (_, what, right, place) in open.into_iter().filter(|(is_open, ..)| *is_open) {
+        let mut sql = format!("revoke {right} on {place} from public");
+        if !others.is_empty() {
+            sql = format!("grant {right} on {place} to {}; {sql}", others.join(", "));
+        }
+        let closed = session.run(&sql).await;
+        // A revoke of what one may not revoke is no error.
+        let row = session.query_one(OPEN, &[&role]).await?;
+        let is_open: bool = if right == "temporary" { row.get(1) } else { row.get(2) };
+        if closed.is_err() || is_open {
+            warnings.push(Warning::PublicMayCreate { what: what.to_owned(), fix: format!("as its owner: `{sql}`") });
         }
     }
     Ok(())

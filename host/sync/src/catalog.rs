@@ -18,6 +18,8 @@ pub(crate) struct Live {
     pub(crate) relations: BTreeMap<String, Relation>,
     /// The tables of the project's publication; none where there is no publication.
     pub(crate) published: Option<BTreeSet<String>>,
+    /// Whether the connected user may make schemas and publications.
+    pub(crate) may_create: bool,
     pub(crate) fingerprint: String,
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct Relation {
     /// Whether the connected user may pass on select, insert, update and delete.
     pub(crate) grantable: bool,
     pub(crate) identified: bool,
+    /// Sequences that its defaults use and the project's role may not.
+    pub(crate) sequences: Vec<String>,
     pub(crate) columns: BTreeMap<String, String>,
     pub(crate) indexes: BTreeMap<String, LiveIndex>,
     pub(crate) constraints: BTreeMap<String, LiveConstraint>,
@@ -78,7 +82,10 @@ select c.relname::text, c.relkind::text, pg_has_role(c.relowner, 'usage'), o.rol
   has_table_privilege(c.oid, 'select with grant option') and has_table_privilege(c.oid, 'insert with grant option')
     and has_table_privilege(c.oid, 'update with grant option') and has_table_privilege(c.oid, 'delete with grant option'),
   c.relreplident in ('f', 'i') or exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),
-  concat(c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relpersistence)
+  concat(c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relpersistence),
+  array(select s.oid::regclass::text from pg_depend d join pg_class s on s.oid = d.objid
+    where d.classid = 'pg_class'::regclass and d.refobjid = c.oid and d.deptype = 'a' and s.relkind = 'S'
+      and not has_sequence_privilege(r.oid, s.oid, 'usage') and pg_has_role(s.relowner, 'usage') order by 1)
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_roles o on o.oid = c.relowner
@@ -149,7 +156,7 @@ impl Live {
         let one: [&(dyn ToSql + Sync); 1] = [&project];
         let named: [&(dyn ToSql + Sync); 2] = [&project, &publication];
         // One after the other on the wire, all in one round trip.
-        let (schema, relations, columns, indexes, constraints, others, published) = tokio::try_join!(
+        let (schema, relations, columns, indexes, constraints, others, published, may_create) = tokio::try_join!(
             session.query_opt(SCHEMA, &both),
             session.query(RELATIONS, &both),
             session.query(COLUMNS, &one),
@@ -157,11 +164,13 @@ impl Live {
             session.query(CONSTRAINTS, &one),
             session.query(OTHERS, &one),
             session.query_opt(PUBLISHED, &named),
+            session.query_one("select has_database_privilege(current_database(), 'create')", &[]),
         )
         .map_err(SyncError::statement("describe the schema"))?;
         let mut live = Self {
             schema: schema.map(|row| LiveSchema { owned: row.get(0), owner: row.get(1), usage: row.get(2) }),
             published: published.map(|row| row.get::<_, Vec<String>>(0).into_iter().collect()),
+            may_create: may_create.get(0),
             ..Self::default()
         };
         let mut lines = Vec::new();
@@ -180,7 +189,8 @@ impl Live {
         for row in rows {
             let (name, kind): (String, String) = (row.get(0), row.get(1));
             let (granted, settings): (String, String) = (row.get(5), row.get(8));
-            lines.push(format!("relation {name} {kind} {granted} {settings}"));
+            let sequences: Vec<String> = row.get(9);
+            lines.push(format!("relation {name} {kind} {granted} {settings} {sequences:?}"));
             let relation = Relation {
                 kind,
                 owned: row.get(2),
@@ -189,6 +199,7 @@ impl Live {
                 granted,
                 grantable: row.get(6),
                 identified: row.get(7),
+                sequences,
                 columns: BTreeMap::new(),
                 indexes: BTreeMap::new(),
                 constraints: BTreeMap::new(),

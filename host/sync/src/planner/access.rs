@@ -15,6 +15,13 @@ impl Planner<'_> {
         let project = self.project;
         let usage = match &self.live.schema {
             None => {
+                if !self.live.may_create {
+                    self.problems.push(Problem::new(
+                        "MAY_NOT_CREATE",
+                        format!("the connected user may not make the schema `{project}` in this database"),
+                        "as the database's owner: `grant create on database … to …`, or make the schema and give it to the user",
+                    ));
+                }
                 self.add(None, "schema", "none", create_schema(project));
                 false
             }
@@ -67,6 +74,10 @@ impl Planner<'_> {
             .map(|table| self.qualified(table))
             .collect();
         if missing.is_empty() {
+            return;
+        }
+        if self.live.published.is_none() && !self.live.may_create {
+            self.notes.push(format!("the connected user may not make the publication {publication}: subscriptions are not fed"));
             return;
         }
         let sql = if self.live.published.is_some() {

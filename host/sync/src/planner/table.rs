@@ -187,6 +187,10 @@ impl Planner<'_> {
         if relation.grantable {
             let granted = relation.granted.clone();
             self.grant(name, &granted);
+            if let Some(role) = self.role().filter(|_| !relation.sequences.is_empty()) {
+                let sql = format!("grant usage on sequence {} to {role}", relation.sequences.join(", "));
+                self.add(Some(name), "rights on its sequences", "none", sql);
+            }
         } else if self.registry.role.is_some() && relation.granted.len() < 4 {
             self.notes.push(format!(
                 "table `{name}` belongs to `{}`: functions reach it once its owner has run `grant select, insert, update, delete on {} to {}`",

@@ -100,7 +100,7 @@ fn no_project_reaches_another() {
             "update other.messages set data = '{}'",
             "delete from other.messages",
             "truncate other.messages",
-            "lock table other.messages",
+            "do $$ begin lock table other.messages; end $$",
             "copy other.messages to stdout",
             "select 'other.messages'::regclass",
             "do $$ begin perform * from other.messages; end $$",
