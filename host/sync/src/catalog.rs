@@ -84,8 +84,8 @@ select c.relname::text, c.relkind::text, pg_has_role(c.relowner, 'usage'), o.rol
   c.relreplident in ('f', 'i') or exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),
   concat(c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relpersistence),
   array(select s.oid::regclass::text from pg_depend d join pg_class s on s.oid = d.objid
-    where d.classid = 'pg_class'::regclass and d.refobjid = c.oid and d.deptype = 'a' and s.relkind = 'S'
-      and not has_sequence_privilege(r.oid, s.oid, 'usage') and pg_has_role(s.relowner, 'usage') order by 1)
+    where d.classid = 'pg_class'::regclass and d.refobjid = c.oid and d.deptype = 'a' and pg_has_role(s.relowner, 'usage')
+      and case when s.relkind = 'S' then not has_sequence_privilege(r.oid, s.oid, 'usage') else false end order by 1)
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_roles o on o.oid = c.relowner

@@ -4,5 +4,7 @@
 mod access;
 #[path = "sync/apply.rs"]
 mod apply;
+#[path = "sync/failures.rs"]
+mod failures;
 #[path = "sync/support.rs"]
 mod support;
