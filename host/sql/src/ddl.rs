@@ -112,9 +112,9 @@ pub fn fit(stem: &str, suffix: &str) -> String {
 
 fn shortened(stem: &str, bytes_max: usize) -> String {
     // FNV-1a: names are no secrets, and this crate has no digest.
-    let digest = stem.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let digest = stem
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let end = stem.floor_char_boundary(stem.len().min(bytes_max - 9));
     format!("{}_{:08x}", &stem[..end], (digest >> 32) ^ (digest & 0xffff_ffff))
 }

@@ -10,9 +10,9 @@ mod read;
 mod write;
 
 pub use ddl::{
-    FieldType, bootstrap, check_expression, check_name, checked_fields, create_schema, create_table, fit, index_columns,
-    index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name, register_table,
-    replacement_name,
+    FieldType, bootstrap, check_expression, check_name, checked_fields, create_schema, create_table, fit,
+    index_columns, index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name,
+    register_table, replacement_name,
 };
 pub use read::{get, get_many, query};
 pub use write::{Existence, delete, insert, patch, patch_unset, replace};

@@ -224,7 +224,8 @@ impl Run<'_> {
             let table = step.table.clone().unwrap_or_default();
             let holders = holders::of(self.session, &self.plan.project, &table).await;
             if attempt >= tries {
-                let holders = if holders.is_empty() { vec!["nobody that is there any more".to_owned()] } else { holders };
+                let holders =
+                    if holders.is_empty() { vec!["nobody that is there any more".to_owned()] } else { holders };
                 let sql = step.sql.clone();
                 return Err(Failed::Locked(SyncError::Locked { table, sql, tries, wait, holders }));
             }
@@ -307,7 +308,9 @@ fn words(step: &Step, error: &tokio_postgres::Error) -> Problem {
     let said = format!("the {}: Postgres says: {}{detail}", step.object, server.message());
     let (id, fix) = match server.code().code() {
         "42501" => ("NOT_ALLOWED", "connect as the owner of the database".to_owned()),
-        "2BP01" => ("IN_USE_BY_OTHERS", "drop what depends on it first; Convoke drops nothing along with it".to_owned()),
+        "2BP01" => {
+            ("IN_USE_BY_OTHERS", "drop what depends on it first; Convoke drops nothing along with it".to_owned())
+        }
         "53100" => ("DISK_FULL", "make room on the server's disk, then run the sync again".to_owned()),
         "57014" => ("CANCELLED", "run the sync again: it goes on where it stopped".to_owned()),
         "23505" => ("UNIQUE_DUPLICATES", "make the values different, then run the sync again".to_owned()),

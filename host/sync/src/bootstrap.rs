@@ -65,7 +65,9 @@ impl Warning {
     /// What to do about it.
     pub fn fix(&self) -> String {
         match self {
-            Self::MayNotCreateRoles { user, .. } => format!("as a superuser: `alter role {} createrole`", quote_identifier(user)),
+            Self::MayNotCreateRoles { user, .. } => {
+                format!("as a superuser: `alter role {} createrole`", quote_identifier(user))
+            }
             Self::CannotLogIn { role, .. } => {
                 format!("let `{role}` log in with its password: a line `scram-sha-256` in `pg_hba.conf`")
             }
@@ -127,10 +129,7 @@ pub async fn bootstrap(admin: &Config, project: &str) -> Result<Provisioned, Syn
         reach_convoke(&session, role).await.map_err(failed(&user))?;
         close_public(&session, role, &mut warnings).await.map_err(failed(&user))?;
     } else {
-        session
-            .execute("delete from convoke.projects where name = $1", &[&project])
-            .await
-            .map_err(failed(&user))?;
+        session.execute("delete from convoke.projects where name = $1", &[&project]).await.map_err(failed(&user))?;
     }
     session.execute("select pg_advisory_unlock($1)", &[&LOCK]).await.map_err(failed(&user))?;
     Ok(Provisioned { app, role, keys: Keys { cursor }, warnings })
@@ -151,7 +150,11 @@ async fn make_schema(session: &Session) -> Result<(), tokio_postgres::Error> {
         return Ok(());
     }
     // One batch is one transaction.
-    let sql = format!("{};\ncomment on schema convoke is {}", convoke_sql::bootstrap().trim_end().trim_end_matches(';'), quote_literal(&stamp));
+    let sql = format!(
+        "{};\ncomment on schema convoke is {}",
+        convoke_sql::bootstrap().trim_end().trim_end_matches(';'),
+        quote_literal(&stamp)
+    );
     session.run(&sql).await
 }
 

@@ -42,7 +42,9 @@ impl Session {
     }
 
     async fn check_version(&self) -> Result<(), SyncError> {
-        let row = self.client.query_one("select current_setting('server_version_num'), current_setting('server_version')", &[]);
+        let row = self
+            .client
+            .query_one("select current_setting('server_version_num'), current_setting('server_version')", &[]);
         let row = row.await.map_err(SyncError::statement("tell its version"))?;
         let (number, found): (String, String) = (row.get(0), row.get(1));
         match number.parse::<u32>() {

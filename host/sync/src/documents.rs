@@ -38,8 +38,12 @@ pub(crate) async fn problems(view: &View<'_>) -> Result<Vec<Problem>, SyncError>
             Ok(validator) => validator,
             Err(error) => {
                 problems.push(
-                    Problem::new("SCHEMA_INVALID", error.to_string().replace("the arguments", "its documents"), "correct the schema that the component declares")
-                        .table(&table.name),
+                    Problem::new(
+                        "SCHEMA_INVALID",
+                        error.to_string().replace("the arguments", "its documents"),
+                        "correct the schema that the component declares",
+                    )
+                    .table(&table.name),
                 );
                 continue;
             }
@@ -66,7 +70,9 @@ async fn of_table(view: &View<'_>, table: &Table, validator: &ArgumentsValidator
         finding.count += 1;
         if finding.samples.len() < 3 {
             let id = client_id(view, &table.name, *id);
-            finding.samples.push(format!("{id} has {}", shown(&error.found)).replace("has nothing: the field is missing", "lacks it"));
+            finding.samples.push(
+                format!("{id} has {}", shown(&error.found)).replace("has nothing: the field is missing", "lacks it"),
+            );
         }
     }
     let relation = qualified(view.project, &table.name);

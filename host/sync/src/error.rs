@@ -68,10 +68,10 @@ impl SyncError {
                 "connect as the database's owner, or as the role that owns the schema `convoke`; a new database needs \
                  `grant create on database … to …`"
             }
-            Self::Decision(_) => {
-                "look at it with `convoke sync --dry-run`, then run `convoke sync` with what it needs"
+            Self::Decision(_) => "look at it with `convoke sync --dry-run`, then run `convoke sync` with what it needs",
+            Self::Stale { .. } | Self::OtherSchema => {
+                "plan again: run `convoke sync --dry-run` and look at what is new"
             }
-            Self::Stale { .. } | Self::OtherSchema => "plan again: run `convoke sync --dry-run` and look at what is new",
             Self::Locked { .. } => {
                 "wait until they are done, or end them with `select pg_terminate_backend(PID)`, then run the sync again"
             }

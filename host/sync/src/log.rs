@@ -69,7 +69,8 @@ impl<'a> Log<'a> {
 
     /// Notes how a step went.
     pub(crate) async fn step(&self, state: &str, elapsed: Duration) -> Result<(), SyncError> {
-        let entry = json!([{ "state": state, "ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX) }]).to_string();
+        let entry =
+            json!([{ "state": state, "ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX) }]).to_string();
         self.session
             .execute("update convoke.sync_log set steps = steps || $2::text::jsonb where id = $1", &[&self.id, &entry])
             .await

@@ -17,7 +17,9 @@ pub(crate) async fn find(view: &View<'_>) -> Result<Vec<Orphan>, SyncError> {
     let mut orphans = tables(view);
     for table in view.schema.tables.values().filter(|table| table.is_managed()) {
         if view.live.relations.contains_key(&table.name) {
-            orphans.extend(indexes(view, &table.name).into_keys().map(|name| orphan(OrphanKind::Index, &table.name, Some(name))));
+            orphans.extend(
+                indexes(view, &table.name).into_keys().map(|name| orphan(OrphanKind::Index, &table.name, Some(name))),
+            );
             orphans.extend(fields(view, &table.name).await?);
         }
     }
@@ -37,7 +39,9 @@ fn tables(view: &View<'_>) -> Vec<Orphan> {
         .map(|table| table.name.as_str())
         .collect();
     let gone = view.registry.numbers.0.keys().filter(|name| {
-        !view.schema.tables.contains_key(*name) && view.registry.is_managed(name) && view.live.relations.contains_key(*name)
+        !view.schema.tables.contains_key(*name)
+            && view.registry.is_managed(name)
+            && view.live.relations.contains_key(*name)
     });
     gone.map(|name| {
         let mut orphan = orphan(OrphanKind::Table, name, None);
@@ -76,10 +80,8 @@ fn indexes(view: &View<'_>, table: &str) -> BTreeMap<String, Vec<String>> {
 
 async fn fields(view: &View<'_>, table: &str) -> Result<Vec<Orphan>, SyncError> {
     let Some(declared) = view.schema.tables.get(table).and_then(declared::fields) else { return Ok(Vec::new()) };
-    let new: Vec<&String> = declared
-        .iter()
-        .filter(|field| view.registry.object(table, Kind::Field, field).is_none())
-        .collect();
+    let new: Vec<&String> =
+        declared.iter().filter(|field| view.registry.object(table, Kind::Field, field).is_none()).collect();
     let relation = qualified(view.project, table);
     let mut orphans = Vec::new();
     for known in view.registry.of(table, Kind::Field).filter(|known| !declared.contains(&known.name)) {
@@ -137,6 +139,11 @@ fn choose(view: &View<'_>, orphans: &[Orphan], allowed: &str) -> Result<usize, B
             );
         }
     };
+    let about = |problem: Problem| match name {
+        None => problem.table(table),
+        Some(name) => problem.table(table).field(name.split_once(':').map_or(name, |(_, name)| name)),
+    };
+    let refuse = |id, cause: String, fix: String| Err(Box::new(about(Problem::new(id, cause, fix))));
     let (kind, name) = match name.map(|name| name.split_once(':').unwrap_or(("", name))) {
         None => ("", None),
         Some((kind, name)) => (kind, Some(name)),

@@ -34,12 +34,7 @@ pub struct PlanOptions {
 ///
 /// # Errors
 /// When Postgres cannot be reached or asked.
-pub async fn plan(
-    admin: &Config,
-    project: &str,
-    schema: &Schema,
-    options: &PlanOptions,
-) -> Result<Plan, SyncError> {
+pub async fn plan(admin: &Config, project: &str, schema: &Schema, options: &PlanOptions) -> Result<Plan, SyncError> {
     bootstrap::check_name(project)?;
     let session = Session::open(admin).await?;
     make(&session, project, schema, &options.allow_drop).await
@@ -53,7 +48,15 @@ pub(crate) async fn make(
 ) -> Result<Plan, SyncError> {
     let registry = Registry::read(session, project).await?;
     let live = Live::read(session, project, registry.role.as_deref().unwrap_or_default()).await?;
-    let mut planner = Planner { project, schema, live: &live, registry: &registry, steps: Vec::new(), problems: Vec::new(), notes: Vec::new() };
+    let mut planner = Planner {
+        project,
+        schema,
+        live: &live,
+        registry: &registry,
+        steps: Vec::new(),
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
     planner.names();
     planner.schema_steps();
     for table in schema.tables.values() {
@@ -67,7 +70,10 @@ pub(crate) async fn make(
     let view = View { session, project, schema, live: &live, registry: &registry };
     if registry.bootstrapped {
         problems.extend(precheck::problems(&view, &steps).await?);
-        problems.extend(documents::problems(&view).await?);
+        // What a check says of a field, the schema would say again.
+        let said: Vec<_> = problems.iter().map(|problem| (problem.table.clone(), problem.field.clone())).collect();
+        let more = documents::problems(&view).await?.into_iter();
+        problems.extend(more.filter(|problem| !said.contains(&(problem.table.clone(), problem.field.clone()))));
     } else {
         notes.push("the schema `convoke` and the project's role are made first".to_owned());
     }
@@ -149,13 +155,17 @@ impl Planner<'_> {
                 let what = format!("index `{}` of table `{}`", index.declared, table.name);
                 let live = self.live.index_holder(&index.name).filter(|holder| *holder != table.name);
                 let live = live.map(|holder| format!("an index of table `{holder}`"));
-                let relation = self.live.relations.contains_key(&index.name).then(|| format!("the table `{}`", index.name));
+                let relation =
+                    self.live.relations.contains_key(&index.name).then(|| format!("the table `{}`", index.name));
                 let other = taken.get(&index.name).map(|(_, other)| other.clone()).or(live).or(relation);
                 match other {
                     Some(other) => self.problems.push(
                         Problem::new(
                             "NAME_TAKEN",
-                            format!("the index `{}` would be `{}` in Postgres, which is the name of {other} too", index.declared, index.name),
+                            format!(
+                                "the index `{}` would be `{}` in Postgres, which is the name of {other} too",
+                                index.declared, index.name
+                            ),
                             "give one of the two another name",
                         )
                         .table(&table.name),
@@ -177,7 +187,10 @@ impl Planner<'_> {
             self.problems.push(
                 Problem::new(
                     "NOT_A_TABLE",
-                    format!("the schema declares a table of documents, and in the database it is a {}", relation.word()),
+                    format!(
+                        "the schema declares a table of documents, and in the database it is a {}",
+                        relation.word()
+                    ),
                     "rename one of the two, or declare it as unmanaged with the column that identifies a row",
                 )
                 .table(name),
@@ -188,20 +201,30 @@ impl Planner<'_> {
         for (column, wanted) in declared::columns(table).into_iter().take(3) {
             let wanted_type = wanted.split(" not null").next().unwrap_or_default();
             let found = relation.columns.get(column);
-            if found.is_some_and(|found| found.split(" not null").next().unwrap_or_default().split(" default").next() == Some(wanted_type)) {
+            if found.is_some_and(|found| {
+                found.split(" not null").next().unwrap_or_default().split(" default").next() == Some(wanted_type)
+            }) {
                 continue;
             }
-            let found_type = found.map_or_else(|| "missing".to_owned(), |found| format!("`{}`", found.split(" default").next().unwrap_or(found).trim_end_matches(" not null")));
+            let found_type = found.map_or_else(
+                || "missing".to_owned(),
+                |found| format!("`{}`", found.split(" default").next().unwrap_or(found).trim_end_matches(" not null")),
+            );
             let problem = if is_ours {
                 Problem::new(
                     "COLUMN_CHANGED",
                     format!("the column was changed by hand: it is {found_type} and has to be `{wanted_type}`"),
-                    format!("bring it back, as in `alter table {} …`, or restore the table from a backup", qualified(self.project, name)),
+                    format!(
+                        "bring it back, as in `alter table {} …`, or restore the table from a backup",
+                        qualified(self.project, name)
+                    ),
                 )
             } else {
                 Problem::new(
                     "TABLE_OF_OTHERS",
-                    format!("a table of this name is there already and is not Convoke's: its column `{column}` is {found_type} and would have to be `{wanted_type}`"),
+                    format!(
+                        "a table of this name is there already and is not Convoke's: its column `{column}` is {found_type} and would have to be `{wanted_type}`"
+                    ),
                     "rename one of the two, or declare it as unmanaged with the column that identifies a row",
                 )
             };

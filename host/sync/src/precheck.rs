@@ -37,7 +37,8 @@ async fn of_table(view: &View<'_>, table: &Table) -> Result<Vec<Problem>, SyncEr
     let mut problems = Vec::new();
     let mut ranged: Vec<String> = Vec::new();
     for index in declared::indexes(table) {
-        let is_there = live.indexes.get(&index.name).is_some_and(|found| found.valid && found.definition == index.definition());
+        let is_there =
+            live.indexes.get(&index.name).is_some_and(|found| found.valid && found.definition == index.definition());
         if is_there || index.fields.is_empty() {
             continue;
         }
@@ -50,7 +51,8 @@ async fn of_table(view: &View<'_>, table: &Table) -> Result<Vec<Problem>, SyncEr
         if problems.iter().any(|problem| problem.id == "NUMBER_RANGE") {
             continue;
         }
-        let found = if index.unique { duplicates(view, table, &index).await? } else { too_large(view, table, &index).await? };
+        let found =
+            if index.unique { duplicates(view, table, &index).await? } else { too_large(view, table, &index).await? };
         problems.extend(found);
     }
     for check in declared::checks(table) {
@@ -84,11 +86,16 @@ async fn duplicates(view: &View<'_>, table: &Table, index: &WantedIndex) -> Resu
         names.join(", "),
         keys.join(", ")
     );
-    let rows = view.session.query(&sql, &[]).await.map_err(SyncError::statement(format!("look for equal values in `{}`", table.name)))?;
+    let rows = view
+        .session
+        .query(&sql, &[])
+        .await
+        .map_err(SyncError::statement(format!("look for equal values in `{}`", table.name)))?;
     let Some(first) = rows.first() else { return Ok(None) };
     let groups: i64 = first.get(3);
     let samples = rows.iter().map(|row| {
-        let ids: Vec<String> = row.get::<_, Vec<Uuid>>(0).into_iter().map(|id| client_id(view, &table.name, id)).collect();
+        let ids: Vec<String> =
+            row.get::<_, Vec<Uuid>>(0).into_iter().map(|id| client_id(view, &table.name, id)).collect();
         format!("{} have {}", ids.join(", "), shown(row.get::<_, &str>(1)))
     });
     let values = if groups == 1 { "one value is".to_owned() } else { format!("{groups} values are") };
@@ -117,7 +124,11 @@ async fn out_of_range(
          then {value}::numeric <> 0 and abs({value}::numeric) not between 2.5e-324 and 1.7976931348623158e308 \
          else false end order by _id limit {SAMPLES_MAX}"
     );
-    let rows = view.session.query(&sql, &[]).await.map_err(SyncError::statement(format!("look at the numbers of `{}`", table.name)))?;
+    let rows = view
+        .session
+        .query(&sql, &[])
+        .await
+        .map_err(SyncError::statement(format!("look at the numbers of `{}`", table.name)))?;
     let Some(first) = rows.first() else { return Ok(None) };
     let count: i64 = first.get(2);
     let samples = rows.iter().map(|row| {
@@ -204,7 +215,11 @@ async fn violated(view: &View<'_>, table: &Table, check: &WantedCheck) -> Result
          where not coalesce(({}), true) order by _id limit {SAMPLES_MAX}",
         check.expression
     );
-    let rows = view.session.query(&sql, &[]).await.map_err(SyncError::statement(format!("check the documents of `{}`", table.name)))?;
+    let rows = view
+        .session
+        .query(&sql, &[])
+        .await
+        .map_err(SyncError::statement(format!("check the documents of `{}`", table.name)))?;
     let Some(first) = rows.first() else { return Ok(None) };
     let count: i64 = first.get(2);
     let samples = rows.iter().map(|row| {

@@ -21,7 +21,11 @@ impl Plan {
         push_list(&mut out, "No longer in the schema", self.orphans.iter().map(orphan));
         push_list(&mut out, "Changed by hand", self.drift.iter().map(ToString::to_string));
         push_list(&mut out, "To be known", self.notes.iter().cloned());
-        push_list(&mut out, "In the way", self.problems.iter().map(|problem| problem.to_string().replace("\n  ", "\n      ")));
+        push_list(
+            &mut out,
+            "In the way",
+            self.problems.iter().map(|problem| problem.to_string().replace("\n  ", "\n      ")),
+        );
         out.truncate(out.trim_end().len());
         out
     }

@@ -44,7 +44,9 @@ pub(crate) async fn ensure(
         let altered = session.run(&alter).await;
         let cause = match altered {
             Ok(()) => log_in(&app).await.err().map(|error| error::chain(&error)),
-            Err(error) => Some(format!("{}; its password cannot be set: {}", error::chain(&first), error::chain(&error))),
+            Err(error) => {
+                Some(format!("{}; its password cannot be set: {}", error::chain(&first), error::chain(&error)))
+            }
         };
         if let Some(cause) = cause {
             warnings.push(Warning::CannotLogIn { role: name, cause });

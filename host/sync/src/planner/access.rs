@@ -26,7 +26,11 @@ impl Planner<'_> {
                 false
             }
             Some(schema) => {
-                let makes_tables = self.schema.tables.values().any(|table| !self.live.relations.contains_key(&table.name) && table.is_managed());
+                let makes_tables = self
+                    .schema
+                    .tables
+                    .values()
+                    .any(|table| !self.live.relations.contains_key(&table.name) && table.is_managed());
                 if makes_tables && !schema.owned {
                     self.problems.push(Problem::new(
                         "SCHEMA_OF_OTHERS",
@@ -77,7 +81,9 @@ impl Planner<'_> {
             return;
         }
         if self.live.published.is_none() && !self.live.may_create {
-            self.notes.push(format!("the connected user may not make the publication {publication}: subscriptions are not fed"));
+            self.notes.push(format!(
+                "the connected user may not make the publication {publication}: subscriptions are not fed"
+            ));
             return;
         }
         let sql = if self.live.published.is_some() {

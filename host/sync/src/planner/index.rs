@@ -42,7 +42,9 @@ impl Planner<'_> {
             let is_there = live.relations.get(name).is_some_and(|relation| relation.indexes.contains_key(&known.name));
             if !is_wanted && beside && is_there {
                 let sql = self.drop(&known.name);
-                self.concurrently(name, format!("uniqueness `{}`", known.name), sql, None).hazards.push(Hazard::RelaxesCheck);
+                self.concurrently(name, format!("uniqueness `{}`", known.name), sql, None)
+                    .hazards
+                    .push(Hazard::RelaxesCheck);
             }
         }
     }
@@ -106,7 +108,14 @@ impl Planner<'_> {
         }
     }
 
-    fn build(&mut self, table: &str, index: &WantedIndex, sql: String, name: &str, rows: Option<i64>) -> &mut crate::Step {
+    fn build(
+        &mut self,
+        table: &str,
+        index: &WantedIndex,
+        sql: String,
+        name: &str,
+        rows: Option<i64>,
+    ) -> &mut crate::Step {
         let step = self.concurrently(table, title(index), sql, Some(name.to_owned()));
         step.hazards.push(Hazard::IndexBuild);
         step.rows = rows;

@@ -31,7 +31,8 @@ impl Planner<'_> {
         self.checks(table, rows);
         self.indexes(table, rows);
         self.grant(name, &granted);
-        let needs_owner = self.steps[from..].iter().any(|step| step.table.as_deref() == Some(name) && step.object != "number");
+        let needs_owner =
+            self.steps[from..].iter().any(|step| step.table.as_deref() == Some(name) && step.object != "number");
         if needs_owner && !owned {
             self.problems.push(owner_problem(name, &owner));
         }
@@ -48,23 +49,22 @@ impl Planner<'_> {
     fn version(&mut self, table: &Table) {
         let name = &table.name;
         let found = self.live.relations.get(name).and_then(|relation| relation.columns.get("_version"));
-        let live: u32 = match found {
-            None => 1,
-            Some(definition) => match definition.strip_prefix("integer not null default ").and_then(|n| n.parse().ok()) {
-                Some(version) => version,
-                None => {
-                    self.problems.push(
-                        Problem::new(
-                            "COLUMN_CHANGED",
-                            format!("the column was changed by hand: it is `{definition}` and has to be `integer not null default {}`", table.version),
-                            "bring it back, or restore the table from a backup",
-                        )
-                        .table(name)
-                        .field("_version"),
-                    );
-                    return;
-                }
-            },
+        let default = |definition: &String| definition.strip_prefix("integer not null default ")?.parse().ok();
+        let Some(live) = found.map_or(Some(1_u32), default) else {
+            let found = found.map_or("missing", String::as_str);
+            self.problems.push(
+                Problem::new(
+                    "COLUMN_CHANGED",
+                    format!(
+                        "the column was changed by hand: it is `{found}` and has to be `integer not null default {}`",
+                        table.version
+                    ),
+                    "bring it back, or restore the table from a backup",
+                )
+                .table(name)
+                .field("_version"),
+            );
+            return;
         };
         if table.version < live {
             self.problems.push(
@@ -164,7 +164,11 @@ impl Planner<'_> {
             self.problems.push(
                 Problem::new(
                     "KEY_MISSING",
-                    format!("the schema names this column as the key, and the {} has no such column; it has {}", relation.word(), columns.join(", ")),
+                    format!(
+                        "the schema names this column as the key, and the {} has no such column; it has {}",
+                        relation.word(),
+                        columns.join(", ")
+                    ),
                     "name the column that identifies a row",
                 )
                 .table(name)

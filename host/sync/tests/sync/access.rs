@@ -1,7 +1,7 @@
 //! What the project's role can do, and what it cannot.
 
-use convoke_sync::{Warning, bootstrap, plan};
 use convoke_sync::{PlanOptions, Progress, apply};
+use convoke_sync::{Warning, bootstrap, plan};
 use serde_json::json;
 use tokio_postgres::{Client, Config};
 
@@ -92,7 +92,10 @@ fn no_project_reaches_another() {
     run(async {
         let database = Database::with(demo()).await;
         let other = connect(&second(&database.admin).await).await;
-        other.batch_execute("insert into other.messages (data) values ('{\"channel\": \"secret\", \"body\": \"b\"}')").await.expect("its own");
+        other
+            .batch_execute("insert into other.messages (data) values ('{\"channel\": \"secret\", \"body\": \"b\"}')")
+            .await
+            .expect("its own");
         let app = connect(&database.provisioned.app).await;
         for sql in [
             "select * from other.messages",
@@ -116,11 +119,8 @@ fn no_project_reaches_another() {
                      where n.nspname = 'other' and c.relname = 'messages'), gen_random_uuid())";
         let id: Option<String> = app.query_one(query, &[]).await.expect("asked").get(0);
         assert_eq!(id, None, "the registry answers about one's own tables only");
-        let seen: i64 = app
-            .query_one("select count(*) from pg_stats where schemaname = 'other'", &[])
-            .await
-            .expect("asked")
-            .get(0);
+        let seen: i64 =
+            app.query_one("select count(*) from pg_stats where schemaname = 'other'", &[]).await.expect("asked").get(0);
         assert_eq!(seen, 0);
     });
 }
@@ -182,7 +182,11 @@ fn a_user_who_may_not_make_roles_is_told() {
         let mut owner = admin.clone();
         owner.user(format!("owner_{name}"));
         let provisioned = bootstrap(&owner, "managed").await.expect("provisioned");
-        assert!(matches!(provisioned.warnings.as_slice(), [Warning::MayNotCreateRoles { .. }]), "{:?}", provisioned.warnings);
+        assert!(
+            matches!(provisioned.warnings.as_slice(), [Warning::MayNotCreateRoles { .. }]),
+            "{:?}",
+            provisioned.warnings
+        );
         assert_eq!((provisioned.role.as_deref(), provisioned.app.get_user()), (None, owner.get_user()));
         let schema = schema(demo());
         let plan = plan(&owner, "managed", &schema, &PlanOptions::default()).await.expect("a plan");
@@ -199,9 +203,13 @@ fn an_unmanaged_table_is_opened_and_not_altered() {
         let database = Database::with(notes(json!([]))).await;
         database.run("create table demo.invoices (id bigserial primary key, total numeric)").await;
         let tables = json!([{ "name": "notes" }, { "name": "invoices", "unmanaged": { "key": "id" } }]);
-        let before = database.value("select string_agg(attname, ' ') from pg_attribute where attrelid = 'demo.invoices'::regclass").await;
+        let before = database
+            .value("select string_agg(attname, ' ') from pg_attribute where attrelid = 'demo.invoices'::regclass")
+            .await;
         database.sync(tables.clone()).await.expect("synced");
-        let after = database.value("select string_agg(attname, ' ') from pg_attribute where attrelid = 'demo.invoices'::regclass").await;
+        let after = database
+            .value("select string_agg(attname, ' ') from pg_attribute where attrelid = 'demo.invoices'::regclass")
+            .await;
         assert_eq!(before, after);
         let app = connect(&database.provisioned.app).await;
         app.batch_execute("insert into demo.invoices (total) values (3)").await.expect("written");

@@ -49,7 +49,9 @@ fn what_is_made_is_what_was_declared() {
             "CREATE UNIQUE INDEX users_by_email_key ON demo.users USING btree (convoke.key((data -> 'email'::text))) \
              WHERE (data ?& ARRAY['email'::text])"
         );
-        database.run("insert into demo.users (data) values ('{\"email\": \"a\"}'), ('{\"email\": \"b\", \"age\": 3}')").await;
+        database
+            .run("insert into demo.users (data) values ('{\"email\": \"a\"}'), ('{\"email\": \"b\", \"age\": 3}')")
+            .await;
         let client = database.client().await;
         for (wrong, constraint) in [
             (r#"{"email": "a"}"#, "users_by_email_key"),
@@ -207,7 +209,8 @@ fn an_index_and_a_field_are_dropped_by_name_only() {
         assert_eq!(plan.orphans[1].rows, Some(2500));
         database.apply(&plan, less.clone()).await.expect("applied");
         assert_eq!(database.value("select count(*) from demo.messages where data ? 'body'").await, "2500");
-        let ran = database.sync_dropping(less.clone(), &["messages.by_channel", "messages.body"]).await.expect("dropped").ran;
+        let ran =
+            database.sync_dropping(less.clone(), &["messages.by_channel", "messages.body"]).await.expect("dropped").ran;
         assert_eq!(ran, 2);
         assert_eq!(database.value("select count(*) from demo.messages where data ? 'body'").await, "0");
         assert_eq!(database.value("select to_regclass('demo.messages_by_channel_idx')").await, "");
@@ -318,7 +321,10 @@ fn an_index_of_another_definition_is_replaced() {
         assert_eq!(plan.drift[0].change, convoke_sync::Change::Changed, "{plan}");
         database.apply(&plan, other.clone()).await.expect("replaced");
         assert!(database.plan(other).await.drift.is_empty());
-        assert_eq!(database.value("select count(*) from pg_class where relname like 'messages_by_channel%'").await, "1");
+        assert_eq!(
+            database.value("select count(*) from pg_class where relname like 'messages_by_channel%'").await,
+            "1"
+        );
     });
 }
 
@@ -330,9 +336,14 @@ fn what_is_unique_no_longer_is_not_refused() {
         loose[1]["indexes"][0]["unique"] = json!(false);
         loose[1]["check"] = json!(false);
         let plan = database.plan(loose.clone()).await;
-        assert!(plan.is_additive() && plan.steps.iter().any(|step| step.hazards.contains(&Hazard::RelaxesCheck)), "{plan}");
+        assert!(
+            plan.is_additive() && plan.steps.iter().any(|step| step.hazards.contains(&Hazard::RelaxesCheck)),
+            "{plan}"
+        );
         database.apply(&plan, loose.clone()).await.expect("applied");
-        database.run("insert into demo.users (data) values ('{\"email\": \"a\"}'), ('{\"email\": \"a\"}'), ('{}')").await;
+        database
+            .run("insert into demo.users (data) values ('{\"email\": \"a\"}'), ('{\"email\": \"a\"}'), ('{}')")
+            .await;
         let after = database.plan(loose).await;
         assert!(after.is_empty() && after.drift.is_empty() && after.orphans.is_empty(), "{after}");
     });

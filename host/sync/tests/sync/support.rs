@@ -130,6 +130,7 @@ pub(crate) fn object(properties: &Value, required: &[&str]) -> Value {
 }
 
 /// One table of any documents.
+#[expect(clippy::needless_pass_by_value, reason = "it is written in place")]
 pub(crate) fn notes(indexes: Value) -> Value {
     json!([{ "name": "notes", "indexes": indexes }])
 }
