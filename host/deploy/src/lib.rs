@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use convoke_engine::Version;
-use convoke_model::{ArgumentsValidator, FunctionManifest, FunctionPath, Kind, Schema};
+use convoke_model::{ArgumentsValidator, FunctionManifest, FunctionPath, Kind, Schema, SchemaError, Tables};
 use thiserror::Error;
 
 /// A set of components that serve together.
 #[derive(Debug, Default)]
 pub struct Deployment {
-    schema: Arc<Schema>,
+    tables: Arc<Tables>,
     components: BTreeMap<String, Arc<Version>>,
     functions: HashMap<String, Function>,
 }
@@ -34,9 +34,18 @@ pub struct Function {
 #[error("`{0}` cannot be a module's name: ASCII letters, digits and underscores, parts joined by `/`")]
 pub struct ModuleNameError(pub String);
 
+/// Why components cannot serve together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeploymentError {
+    #[error(transparent)]
+    Module(#[from] ModuleNameError),
+    #[error("a table's documents cannot be checked")]
+    Schema(#[from] SchemaError),
+}
+
 impl Deployment {
     /// Puts components together under their modules' names.
-    pub fn new(components: BTreeMap<String, Arc<Version>>, schema: Schema) -> Result<Self, ModuleNameError> {
+    pub fn new(components: BTreeMap<String, Arc<Version>>, schema: Schema) -> Result<Self, DeploymentError> {
         let mut functions = HashMap::new();
         for (module, version) in &components {
             for function in &version.manifest().functions {
@@ -51,11 +60,12 @@ impl Deployment {
                 functions.insert(text, function);
             }
         }
-        Ok(Self { schema: Arc::new(schema), components, functions })
+        Ok(Self { tables: Arc::new(Tables::new(schema)?), components, functions })
     }
 
-    pub fn schema(&self) -> &Arc<Schema> {
-        &self.schema
+    /// The tables that the components declare.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 
     /// The versions by module.

@@ -6,6 +6,7 @@ wasmtime::component::bindgen!({
     imports: {
         "convoke:runtime/database-read": async | trappable,
         "convoke:runtime/database-write": async | trappable,
+        "convoke:runtime/sql": async | trappable,
         "convoke:runtime/calls": async | trappable,
         "convoke:runtime/outbound-http": async | trappable,
         default: trappable,

@@ -36,8 +36,8 @@ const WASI: &[&str] = &[
 /// The interfaces of [`PACKAGE`] that a kind's world imports.
 pub(crate) fn world(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Query => &["types", "context", "database-read"],
-        Kind::Mutation => &["types", "context", "database-read", "database-write"],
+        Kind::Query => &["types", "context", "database-read", "sql"],
+        Kind::Mutation => &["types", "context", "database-read", "database-write", "sql"],
         Kind::Action => &["types", "context", "calls", "outbound-http"],
         Kind::Rule => &["types"],
     }

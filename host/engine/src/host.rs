@@ -3,7 +3,7 @@
 use convoke_model::{Database, DatabaseError, Failure, Kind};
 
 use crate::bindings::GuestError;
-use crate::bindings::convoke::runtime::{calls, context, database_read, database_write, outbound_http, types};
+use crate::bindings::convoke::runtime::{calls, context, database_read, database_write, outbound_http, sql, types};
 use crate::state::{State, Stop};
 
 /// The most bytes that `context.random` gives at once.
@@ -66,6 +66,40 @@ impl database_write::Host for State {
 
     async fn delete(&mut self, table: String, id: String) -> Answer<()> {
         answer(self.database("database-write", "delete")?.delete(&table, &id).await)
+    }
+
+    async fn insert_many(&mut self, table: String, documents: String) -> Answer<String> {
+        answer(self.database("database-write", "insert-many")?.insert_many(&table, &documents).await)
+    }
+
+    async fn update(&mut self, table: String, id: String, operations: String) -> Answer<()> {
+        answer(self.database("database-write", "update")?.update(&table, &id, &operations).await)
+    }
+
+    async fn patch_where(&mut self, plan: String, fields: String) -> Answer<u64> {
+        answer(self.database("database-write", "patch-where")?.patch_where(&plan, &fields).await)
+    }
+
+    async fn delete_where(&mut self, plan: String) -> Answer<u64> {
+        answer(self.database("database-write", "delete-where")?.delete_where(&plan).await)
+    }
+
+    async fn savepoint(&mut self) -> Answer<u32> {
+        answer(self.database("database-write", "savepoint")?.savepoint().await)
+    }
+
+    async fn release(&mut self, savepoint: u32) -> Answer<()> {
+        answer(self.database("database-write", "release")?.release(savepoint).await)
+    }
+
+    async fn rollback_to(&mut self, savepoint: u32) -> Answer<()> {
+        answer(self.database("database-write", "rollback-to")?.rollback_to(savepoint).await)
+    }
+}
+
+impl sql::Host for State {
+    async fn run(&mut self, statement: String, parameters: String) -> Answer<String> {
+        answer(self.database("sql", "run")?.sql(&statement, &parameters).await)
     }
 }
 

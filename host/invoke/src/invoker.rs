@@ -7,13 +7,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use convoke_deploy::{Deployment, Deployments, Function};
 use convoke_engine::{Call, CallError, Clock, Engine, Outcome};
 use convoke_model::{
-    Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, decode_convex, whole_floats_to_integers,
+    Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, decode_convex,
+    whole_floats_to_integers,
 };
-use convoke_store::{Isolation, Store};
+use convoke_store::{CallOptions, Isolation, Store};
 use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::outside::{ActionOutside, Gate};
+use crate::upcast::RuleUpcast;
 
 /// The first pause before a repeated run; it doubles up to the second, and is cut at random.
 const RETRY_FIRST: Duration = Duration::from_millis(1);
@@ -58,13 +60,28 @@ pub struct Answer {
 
 /// What stays the same when a run is repeated.
 struct Run<'a> {
-    deployment: &'a Deployment,
+    deployment: &'a Arc<Deployment>,
     function: &'a Function,
     args: &'a str,
     request_id: &'a str,
     depth: u32,
     deadline: Instant,
     clock: Clock,
+    observe: Option<&'a Observe>,
+}
+
+/// A query whose reads are to be noted.
+#[derive(Debug, Clone, Default)]
+pub struct Observe {
+    /// The journal of an earlier run of the same query.
+    pub journal: Option<String>,
+}
+
+/// How a run ended, before it is reported.
+struct Ended {
+    result: Result<String, Failure>,
+    log: Vec<String>,
+    observed: Observed,
 }
 
 impl Invoker {
@@ -77,19 +94,30 @@ impl Invoker {
         self.run_nested(request, 0).await
     }
 
+    /// Runs a query in a snapshot and tells what it read there.
+    pub async fn run_observed(&self, request: Request<'_>, observe: &Observe) -> (Answer, Observed) {
+        self.run_and_report(request, 0, Some(observe)).await
+    }
+
     pub(crate) async fn run_nested(&self, request: Request<'_>, depth: u32) -> Answer {
+        self.run_and_report(request, depth, None).await.0
+    }
+
+    async fn run_and_report(&self, request: Request<'_>, depth: u32, observe: Option<&Observe>) -> (Answer, Observed) {
         let request_id = request_id();
-        let (result, log) = match self.prepare_and_run(request, &request_id, depth).await {
-            Ok(outcome) => outcome,
-            Err(failure) => (Err(failure), Vec::new()),
-        };
+        let ended = self.prepare_and_run(request, &request_id, depth, observe).await;
+        let Ended { result, log, observed } = ended.unwrap_or_else(|failure| Ended {
+            result: Err(failure),
+            log: Vec::new(),
+            observed: Observed::default(),
+        });
         for line in &log {
             tracing::info!(target: "convoke::function", request_id, function = request.path, "{line}");
         }
         if let Err(failure) = &result {
             report(failure, request.path, &request_id);
         }
-        Answer { result, log, request_id }
+        (Answer { result, log, request_id }, observed)
     }
 
     async fn prepare_and_run(
@@ -97,7 +125,8 @@ impl Invoker {
         request: Request<'_>,
         request_id: &str,
         depth: u32,
-    ) -> Result<(Result<String, Failure>, Vec<String>), Failure> {
+        observe: Option<&Observe>,
+    ) -> Result<Ended, Failure> {
         let path =
             FunctionPath::parse(request.path).map_err(|error| Failure::new(Code::NotFound, error.to_string()))?;
         let deployment = self.inner.deployments.current();
@@ -115,6 +144,7 @@ impl Invoker {
             depth,
             deadline: Instant::now() + allowed_time(limits, function.kind()),
             clock: clock(),
+            observe,
         };
         Ok(match function.kind() {
             Kind::Query => self.run_query(&run).await,
@@ -125,10 +155,11 @@ impl Invoker {
 
     /// A query takes a snapshot only where it reads more than once; it is the same whenever it is run, so one that
     /// turns out to read again is run again.
-    async fn run_query(&self, run: &Run<'_>) -> (Result<String, Failure>, Vec<String>) {
+    async fn run_query(&self, run: &Run<'_>) -> Ended {
         let mut pause = RETRY_FIRST;
         loop {
-            let isolation = if run.function.reads_often() { Isolation::Snapshot } else { Isolation::SingleRead };
+            let snapshot = run.observe.is_some() || run.function.reads_often();
+            let isolation = if snapshot { Isolation::Snapshot } else { Isolation::SingleRead };
             let mut outcome = self.call(run, Some(isolation)).await;
             match &outcome.result {
                 Err(CallError::NeedsSnapshot) => run.function.set_reads_often(),
@@ -138,17 +169,19 @@ impl Invoker {
                     }
                 }
                 _ => {
+                    let mut observed = Observed::default();
                     if let Some(database) = &mut outcome.database {
+                        observed = database.take_observed();
                         // Ends the snapshot; nothing was written.
                         let _ = database.commit().await;
                     }
-                    return finish(outcome);
+                    return Ended { observed, ..finish(outcome) };
                 }
             }
         }
     }
 
-    async fn run_mutation(&self, run: &Run<'_>) -> (Result<String, Failure>, Vec<String>) {
+    async fn run_mutation(&self, run: &Run<'_>) -> Ended {
         let mut pause = RETRY_FIRST;
         loop {
             let mut outcome = self.call(run, Some(Isolation::Serializable)).await;
@@ -174,8 +207,16 @@ impl Invoker {
     async fn call(&self, run: &Run<'_>, isolation: Option<Isolation>) -> Outcome {
         let kind = run.function.kind();
         let database = isolation.map(|isolation| {
-            let schema = Arc::clone(run.deployment.schema());
-            Box::new(self.inner.store.call(schema, isolation, run.deadline)) as Box<dyn Database>
+            let options = CallOptions {
+                isolation,
+                deadline: run.deadline,
+                upcast: run.deployment.tables().has_upcasts().then(|| {
+                    Arc::new(RuleUpcast::new(self.clone(), Arc::clone(run.deployment), run.deadline, run.clock)) as _
+                }),
+                observe: run.observe.is_some(),
+                journal: run.observe.and_then(|observe| observe.journal.clone()),
+            };
+            Box::new(self.inner.store.call(Arc::clone(run.deployment.tables()), options)) as Box<dyn Database>
         });
         let outside = (kind == Kind::Action).then(|| {
             let gate = Arc::clone(&self.inner.gate);
@@ -194,6 +235,10 @@ impl Invoker {
         self.inner.engine.call(run.function.version(), call).await
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         self.inner.engine.limits()
     }
@@ -205,7 +250,7 @@ impl std::fmt::Debug for Invoker {
     }
 }
 
-fn finish(outcome: Outcome) -> (Result<String, Failure>, Vec<String>) {
+fn finish(outcome: Outcome) -> Ended {
     let result = outcome.result.map_err(|error| match error {
         CallError::Failure(failure) => failure,
         CallError::Conflict => {
@@ -213,7 +258,7 @@ fn finish(outcome: Outcome) -> (Result<String, Failure>, Vec<String>) {
         }
         CallError::NeedsSnapshot => Failure::internal("a run outside of a query asked for a snapshot"),
     });
-    (result, outcome.log)
+    Ended { result, log: outcome.log, observed: Observed::default() }
 }
 
 /// Checks the arguments; gives their text where it is not the caller's own.

@@ -4,6 +4,7 @@
 
 mod invoker;
 mod outside;
+mod upcast;
 
-pub use invoker::{Answer, Invoker, Request};
+pub use invoker::{Answer, Invoker, Observe, Request};
 pub use outside::Gate;

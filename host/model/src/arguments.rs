@@ -14,8 +14,8 @@ pub struct ArgumentsValidator {
 
 /// A schema in a manifest that cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the schema of the arguments is not valid JSON Schema: {0}")]
-pub struct SchemaError(String);
+#[error("the schema is not valid JSON Schema: {0}")]
+pub struct SchemaError(pub(crate) String);
 
 /// The first thing that is wrong with the arguments: where, what was expected, what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,15 +57,20 @@ impl ArgumentsValidator {
         if validator.is_valid(args) {
             return Ok(());
         }
-        match validator.iter_errors(args).next() {
+        match first_error(validator, args, "") {
             None => Ok(()),
-            Some(error) => Err(explain(&error)),
+            Some(error) => Err(error),
         }
     }
 }
 
-fn explain(error: &ValidationError<'_>) -> ArgumentsError {
-    let path = field_path(error.instance_path().as_str());
+/// The first error of a value; `root` is the path of the value itself.
+pub(crate) fn first_error(validator: &Validator, value: &Value, root: &str) -> Option<ArgumentsError> {
+    validator.iter_errors(value).next().map(|error| explain(&error, root))
+}
+
+fn explain(error: &ValidationError<'_>, root: &str) -> ArgumentsError {
+    let path = field_path(root, error.instance_path().as_str());
     let found = describe(error.instance());
     match error.kind() {
         ValidationErrorKind::Required { property } => {
@@ -99,6 +104,9 @@ fn explain(error: &ValidationError<'_>) -> ArgumentsError {
         ValidationErrorKind::Maximum { limit } => {
             ArgumentsError { field: or_args(path), expected: format!("at most {limit}"), found }
         }
+        ValidationErrorKind::Custom { message, .. } => {
+            ArgumentsError { field: or_args(path), expected: message.clone(), found }
+        }
         _ => ArgumentsError {
             field: or_args(path),
             expected: format!("a value that fits the schema ({})", error.masked()),
@@ -126,8 +134,8 @@ fn article(name: &str) -> String {
 }
 
 /// `/tags/2/name` becomes `tags[2].name`.
-fn field_path(pointer: &str) -> String {
-    let mut path = String::new();
+fn field_path(root: &str, pointer: &str) -> String {
+    let mut path = root.to_owned();
     for segment in pointer.split('/').skip(1) {
         if segment.bytes().all(|byte| byte.is_ascii_digit()) {
             path = format!("{path}[{segment}]");
@@ -147,7 +155,7 @@ fn or_args(path: String) -> String {
 }
 
 /// A value in a few words, cut so that an error never repeats a whole document.
-fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     const TEXT_CHARS_MAX: usize = 40;
     match value {
         Value::Null => "null".to_owned(),

@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use crate::failure::Failure;
+use crate::read_set::ReadSet;
 
 /// Why a database call did not return.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,16 @@ impl From<Failure> for DatabaseError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
+}
+
+/// What a call observed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed {
+    pub reads: ReadSet,
+    /// `pg_current_snapshot()` of the transaction, as text; none where nothing was read.
+    pub snapshot: Option<String>,
+    /// Where the call's page ended, for the next run of the same query.
+    pub journal: Option<String>,
 }
 
 /// An answer that is still to come.
@@ -50,6 +61,39 @@ pub trait Database: Send {
     /// Removes a document.
     fn delete<'a>(&'a mut self, table: &'a str, id: &'a str) -> Pending<'a, ()>;
 
+    /// Adds the documents of a JSON array; returns a JSON array of their ids.
+    fn insert_many<'a>(&'a mut self, table: &'a str, documents: &'a str) -> Pending<'a, String>;
+
+    /// Changes fields by operations (`inc`, `append`, `max`, `min`), without reading them.
+    fn update<'a>(&'a mut self, table: &'a str, id: &'a str, operations: &'a str) -> Pending<'a, ()>;
+
+    /// Patches what a plan selects; returns the number of documents.
+    fn patch_where<'a>(&'a mut self, plan: &'a str, fields: &'a str) -> Pending<'a, u64>;
+
+    /// Removes what a plan selects; returns the number of documents.
+    fn delete_where<'a>(&'a mut self, plan: &'a str) -> Pending<'a, u64>;
+
+    /// Begins a transaction within the transaction; returns its number.
+    fn savepoint(&mut self) -> Pending<'_, u32>;
+
+    /// Ends the innermost transaction and keeps its writes.
+    fn release(&mut self, savepoint: u32) -> Pending<'_, ()>;
+
+    /// Ends a transaction with those within it and undoes their writes.
+    fn rollback_to(&mut self, savepoint: u32) -> Pending<'_, ()>;
+
+    /// Runs one statement of SQL; parameters are a JSON array. Returns `{"rows", "count"}`.
+    fn sql<'a>(&'a mut self, statement: &'a str, parameters: &'a str) -> Pending<'a, String>;
+
+    /// What was read so far and in which snapshot, where the call was asked to observe it; forgets it.
+    fn take_observed(&mut self) -> Observed;
+
     /// Makes the writes happen, all of them or none; ends the transaction.
     fn commit(&mut self) -> Pending<'_, ()>;
+}
+
+/// Turns a document of an older form into one of the newest: a rule of the project's own.
+pub trait Upcast: Send + Sync {
+    /// `function` is `module:function`; the document is JSON text without system fields.
+    fn upcast<'a>(&'a self, function: &'a str, document: &'a str, from: u32) -> BoxFuture<'a, Result<String, Failure>>;
 }

@@ -103,7 +103,8 @@ fn marked(fields: &Map<String, Value>) -> Option<Marked> {
 }
 
 fn push_number(out: &mut Vec<u8>, number: &Number) {
-    let float = number.as_f64().unwrap_or_default();
+    // A zero below zero is zero to Postgres; only the mark `$float` keeps it.
+    let float = number.as_f64().filter(|float| *float != 0.0).unwrap_or_default();
     push_float(out, float, number.as_i64());
 }
 
@@ -286,8 +287,7 @@ mod tests {
                 (Some(a), Some(b)) => a.cmp(&b),
                 _ => {
                     let (a, b) = (a.as_f64().expect("a float"), b.as_f64().expect("a float"));
-                    // A whole float is the integer.
-                    if a == b { a.is_sign_positive().cmp(&b.is_sign_positive()) } else { a.total_cmp(&b) }
+                    if a == b { Ordering::Equal } else { a.total_cmp(&b) }
                 }
             },
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),

@@ -3,7 +3,9 @@
 //! Invariant: nothing here does I/O or reads a clock, and nothing here knows Postgres, wasmtime or HTTP.
 
 mod arguments;
+mod cursor;
 mod database;
+mod document;
 mod failure;
 mod id;
 mod key;
@@ -11,11 +13,14 @@ mod limits;
 mod manifest;
 mod path;
 mod plan;
+mod read_set;
 mod schema;
 mod value;
 
 pub use arguments::{ArgumentsError, ArgumentsValidator, SchemaError};
-pub use database::{Database, DatabaseError, Pending};
+pub use cursor::{Cursor, CursorError, CursorKey};
+pub use database::{Database, DatabaseError, Observed, Pending, Upcast};
+pub use document::{DocumentError, DocumentForm, Tables};
 pub use failure::{Code, Failure};
 pub use id::{DocumentId, IdError};
 pub use key::{Position, PositionParts, key, ordered_float};
@@ -26,5 +31,6 @@ pub use plan::{
     Aggregate, AggregateOperator, CREATION_TIME, Condition, Filter, Operator, Order, Page, Plan, PlanError,
     is_undefined,
 };
+pub use read_set::{Ids, Range, Read, ReadSet, condition_key};
 pub use schema::{BY_CREATION_TIME, Index, IndexField, Schema, SchemaConflict, Table, TableKind};
 pub use value::{decode_convex, encode_convex, whole_floats_to_integers};

@@ -29,6 +29,8 @@ pub struct ProjectManifest {
     pub limits: Limits,
     /// Origins that actions may call, such as `https://api.example.com` or `https://*.stripe.com`.
     pub outbound_allow: Vec<String>,
+    /// Whether functions may send SQL of their own.
+    pub sql_allow: bool,
 }
 
 /// The `[limits]` table. Each absent one is the host's default.
@@ -88,6 +90,8 @@ struct RawManifest {
     limits: Option<Spanned<Limits>>,
     #[serde(default)]
     outbound: RawOutbound,
+    #[serde(default)]
+    sql: RawSql,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +106,13 @@ struct RawProject {
 struct RawOutbound {
     #[serde(default)]
     allow: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSql {
+    #[serde(default)]
+    allow: bool,
 }
 
 impl ProjectManifest {
@@ -134,7 +145,7 @@ impl ProjectManifest {
         let limits = check_limits(&source, raw.limits)?;
         let outbound_allow =
             raw.outbound.allow.into_iter().map(|origin| check_origin(&source, &origin)).collect::<Result<_, _>>()?;
-        Ok(Self { name, site, components, limits, outbound_allow })
+        Ok(Self { name, site, components, limits, outbound_allow, sql_allow: raw.sql.allow })
     }
 }
 

@@ -15,6 +15,7 @@ mod outbound;
 mod respond;
 mod router;
 
-pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError};
+pub use convoke_sync::Caller;
+pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, declared_schema};
 pub use outbound::{AllowList, AllowListError};
 pub use router::{router, serve};

@@ -234,28 +234,34 @@ begin
     end loop;
     return result;
   end if;
-  if jsonb_typeof(value -> '$bytes') = 'string' and (select count(*) = 1 from jsonb_object_keys(value)) then
-    begin
-      return '\x06'::bytea || decode(value ->> '$bytes', 'base64');
-    exception when invalid_parameter_value then
-      null;
-    end;
-  end if;
-  if jsonb_typeof(value -> '$float') = 'string' and (select count(*) = 1 from jsonb_object_keys(value)) then
-    begin
-      result := convoke.key_special(decode(value ->> '$float', 'base64'));
-      if result is not null then
-        return result;
-      end if;
-    exception when invalid_parameter_value then
-      null;
-    end;
+  if (value ? '$bytes' or value ? '$float') and (select count(*) = 1 from jsonb_object_keys(value)) then
+    if jsonb_typeof(value -> '$bytes') = 'string' then
+      result := '\x06'::bytea || convoke.unmark(value ->> '$bytes');
+    elsif jsonb_typeof(value -> '$float') = 'string' then
+      result := convoke.key_special(convoke.unmark(value ->> '$float'));
+    end if;
+    if result is not null then
+      return result;
+    end if;
   end if;
   result := '\x08';
   for name, item in select e.key, e.value from jsonb_each(value) as e order by e.key collate "C" loop
     result := result || convoke.key_escape(replace(name, '\', '\\')::bytea) || convoke.key_escape(convoke.key(item));
   end loop;
   return result;
+end
+$$;
+
+-- Base64 in its one canonical spelling; null for anything else.
+create or replace function convoke.unmark(value text) returns bytea
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  bytes bytea := decode(value, 'base64');
+begin
+  return case when replace(encode(bytes, 'base64'), chr(10), '') = value then bytes end;
+exception when others then
+  return null;
 end
 $$;
 
@@ -298,4 +304,44 @@ as $$
     when 'object' then convoke.key_nested(value)
     else '\x01'::bytea
   end
+$$;
+
+-- Changes fields by what is there: inc, append, max, min. A missing field counts as 0, [] or nothing.
+create or replace function convoke.apply(data jsonb, operations jsonb) returns jsonb
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  field text;
+  operation jsonb;
+  before jsonb;
+  operand jsonb;
+begin
+  for field, operation in select key, value from jsonb_each(operations) loop
+    before := data -> field;
+    if operation ? 'inc' then
+      operand := operation -> 'inc';
+      if jsonb_typeof(coalesce(before, '0')) <> 'number' then
+        raise exception 'field "%" is no number, so it cannot be increased', field using errcode = 'datatype_mismatch';
+      end if;
+      data := jsonb_set(data, array[field],
+        to_jsonb((coalesce(before, '0') #>> '{}')::numeric + (operand #>> '{}')::numeric));
+    elsif operation ? 'append' then
+      if jsonb_typeof(coalesce(before, '[]')) <> 'array' then
+        raise exception 'field "%" is no array, so nothing can be appended', field using errcode = 'datatype_mismatch';
+      end if;
+      data := jsonb_set(data, array[field], coalesce(before, '[]') || (operation -> 'append'));
+    elsif operation ? 'max' then
+      operand := operation -> 'max';
+      if before is null or convoke.key(operand) > convoke.key(before) then
+        data := jsonb_set(data, array[field], operand);
+      end if;
+    elsif operation ? 'min' then
+      operand := operation -> 'min';
+      if before is null or convoke.key(operand) < convoke.key(before) then
+        data := jsonb_set(data, array[field], operand);
+      end if;
+    end if;
+  end loop;
+  return data;
+end
 $$;

@@ -5,17 +5,20 @@
 //!
 //! Invariant: no I/O, no clock; the same code serves the host and, composed, Spin.
 
+mod aggregate;
 mod ddl;
+mod filter;
 mod read;
 mod write;
 
+pub use aggregate::aggregate;
 pub use ddl::{
     FieldType, bootstrap, check_expression, check_name, checked_fields, create_schema, create_table, fit,
     index_columns, index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name,
     register_table, replacement_name,
 };
-pub use read::{get, get_many, query};
-pub use write::{Existence, delete, insert, patch, patch_unset, replace};
+pub use read::{Bounds, get, get_many, query, snapshot};
+pub use write::{Existence, Rows, delete, delete_where, insert, patch_unset, patch_where, update};
 
 use uuid::Uuid;
 
@@ -26,6 +29,18 @@ pub struct Statement {
     pub parameters: Vec<Parameter>,
 }
 
+impl Statement {
+    /// A statement that controls the transaction: no parameters, no rows, not worth preparing.
+    pub fn control(text: String) -> Self {
+        Self { text, parameters: Vec::new() }
+    }
+
+    /// Whether it was made by [`Statement::control`].
+    pub fn is_control(&self) -> bool {
+        ["savepoint ", "release ", "rollback "].iter().any(|word| self.text.starts_with(word))
+    }
+}
+
 /// A parameter and, by its variant, its Postgres type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameter {
@@ -34,7 +49,10 @@ pub enum Parameter {
     /// JSON text for `jsonb`.
     Json(String),
     Jsons(Vec<String>),
+    Float(f64),
     Floats(Vec<f64>),
+    Bytes(Vec<u8>),
+    ManyBytes(Vec<Vec<u8>>),
     Texts(Vec<String>),
     BigInt(i64),
 }
@@ -54,12 +72,16 @@ pub fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", quote_identifier(schema), quote_identifier(table))
 }
 
-/// The key of a field: the one text that every index holds and every condition on it compares.
+/// A field as the indexes hold it and as conditions compare it. One function for both, so that they never part.
 pub fn key_of(field: &str) -> String {
     format!("convoke.key(data->{})", quote_literal(field))
 }
 
-/// A field as the indexes hold it and as conditions compare it. One function for both, so that they never part.
-fn field(name: &str) -> String {
-    format!("(data->{})", quote_literal(name))
+/// A field, or a field within fields: `author.name`.
+fn path(field: &str) -> String {
+    if !field.contains('.') {
+        return format!("(data->{})", quote_literal(field));
+    }
+    let steps: Vec<String> = field.split('.').map(quote_literal).collect();
+    format!("(data #> array[{}])", steps.join(", "))
 }

@@ -1,126 +1,295 @@
-//! Reads: by id, and by index or whole table.
+//! Reads: by id, and along an index.
 
 use std::fmt::Write;
 
-use convoke_model::{Condition, Operator, Order, Plan};
+use convoke_model::{
+    CREATION_TIME, Condition, Index, IndexField, Operator, Order, Plan, PositionParts, Table, condition_key,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Parameter, Statement, field, qualified};
+use crate::filter::push_filter;
+use crate::{Parameter, Statement, key_of, qualified};
 
-const COLUMNS: &str = "_id, _creation_time, data";
+/// The part of an index that a plan's page covers, beside its conditions. Both ends are documents that were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bounds<'a> {
+    /// The document before the first.
+    pub after: Option<&'a PositionParts>,
+    /// The last document.
+    pub until: Option<&'a PositionParts>,
+}
+
+/// What a read returns of a row: id, creation time, fields and, where documents may be of an older form, its version.
+pub(crate) fn columns(table: &Table) -> &'static str {
+    if table.version > 1 { "_id, _creation_time, data, _version" } else { "_id, _creation_time, data" }
+}
+
+/// Which transactions the current one sees: `xmin:xmax:xip,…`.
+pub fn snapshot() -> Statement {
+    Statement { text: "select pg_current_snapshot()::text".to_owned(), parameters: Vec::new() }
+}
 
 /// One document by id.
-pub fn get(schema: &str, table: &str, id: Uuid) -> Statement {
+pub fn get(schema: &str, table: &Table, id: Uuid) -> Statement {
     Statement {
-        text: format!("select {COLUMNS} from {} where _id = $1", qualified(schema, table)),
+        text: format!("select {} from {} where _id = $1", columns(table), qualified(schema, &table.name)),
         parameters: vec![Parameter::Uuid(id)],
     }
 }
 
 /// Documents by id, in any order.
-pub fn get_many(schema: &str, table: &str, ids: Vec<Uuid>) -> Statement {
+pub fn get_many(schema: &str, table: &Table, ids: Vec<Uuid>) -> Statement {
     Statement {
-        text: format!("select {COLUMNS} from {} where _id = any($1)", qualified(schema, table)),
+        text: format!("select {} from {} where _id = any($1)", columns(table), qualified(schema, &table.name)),
         parameters: vec![Parameter::Uuids(ids)],
     }
 }
 
-/// The documents of a plan, which must have been checked against its table. `fields` are those of its index, `limit`
-/// the rows to return at most.
-pub fn query(schema: &str, plan: &Plan, fields: &[String], limit: u32) -> Statement {
-    let mut text = format!("select {COLUMNS} from {}", qualified(schema, &plan.table));
-    let mut parameters = Vec::with_capacity(plan.conditions.len() + 1);
-    for (position, condition) in plan.conditions.iter().enumerate() {
-        text.push_str(if position == 0 { " where " } else { " and " });
-        push_condition(&mut text, &mut parameters, condition);
-    }
-    push_order(&mut text, plan, fields);
-    parameters.push(Parameter::BigInt(i64::from(limit)));
-    let _ = write!(text, " limit ${}", parameters.len());
-    Statement { text, parameters }
+/// The documents of a plan, which must have been checked against its table and index; `limit` is the rows to return at
+/// most.
+pub fn query(schema: &str, table: &Table, plan: &Plan, index: &Index, bounds: Bounds<'_>, limit: u32) -> Statement {
+    let mut statement = Statement {
+        text: format!("select {} from {}", columns(table), qualified(schema, &table.name)),
+        parameters: Vec::with_capacity(plan.conditions.len() + 2),
+    };
+    push_where(&mut statement, plan, index, bounds);
+    push_order(&mut statement.text, plan, index);
+    statement.push_limit(limit, plan.offset);
+    statement
 }
 
-fn push_condition(text: &mut String, parameters: &mut Vec<Parameter>, condition: &Condition) {
-    let field = field(&condition.field);
-    let operator = match condition.op {
-        Operator::In => {
-            let values = condition.value.as_array().into_iter().flatten().map(Value::to_string).collect();
-            parameters.push(Parameter::Jsons(values));
-            let _ = write!(text, "{field} = any(${})", parameters.len());
-            return;
+impl Statement {
+    /// Adds a parameter; gives its number.
+    pub(crate) fn parameter(&mut self, parameter: Parameter) -> usize {
+        self.parameters.push(parameter);
+        self.parameters.len()
+    }
+
+    pub(crate) fn push_limit(&mut self, limit: u32, offset: Option<u32>) {
+        let number = self.parameter(Parameter::BigInt(i64::from(limit)));
+        let _ = write!(self.text, " limit ${number}");
+        if let Some(offset) = offset {
+            let number = self.parameter(Parameter::BigInt(i64::from(offset)));
+            let _ = write!(self.text, " offset ${number}");
         }
-        // A field that is null and a field that is missing read the same to a function: both are `None`.
-        Operator::Eq if condition.value.is_null() => {
-            let _ = write!(text, "({field} = 'null' or {field} is null)");
-            return;
+    }
+}
+
+/// The conditions, the filter and the page's bounds of a plan.
+pub(crate) fn push_where(statement: &mut Statement, plan: &Plan, index: &Index, bounds: Bounds<'_>) {
+    let mut joint = " where ";
+    let mut join = |text: &mut String| {
+        text.push_str(joint);
+        joint = " and ";
+    };
+    for condition in &plan.conditions {
+        join(&mut statement.text);
+        push_condition(statement, condition);
+    }
+    let free = free_columns(plan, index);
+    for (bound, side) in [(bounds.after, Side::Behind), (bounds.until, Side::UpTo)] {
+        if let Some(parts) = bound {
+            join(&mut statement.text);
+            push_bound(statement, &free, parts, side, plan.order);
         }
-        Operator::Eq => "=",
+    }
+    if let Some(filter) = &plan.filter {
+        join(&mut statement.text);
+        push_filter(statement, filter);
+    }
+}
+
+fn push_condition(statement: &mut Statement, condition: &Condition) {
+    if condition.field == CREATION_TIME {
+        let number = statement.parameter(Parameter::Float(condition.value.as_f64().unwrap_or_default()));
+        let _ = write!(statement.text, "_creation_time {} ${number}", comparison(condition.op));
+        return;
+    }
+    let key = key_of(&condition.field);
+    if condition.op == Operator::In {
+        let values = condition.value.as_array().into_iter().flatten().map(condition_key).collect();
+        let number = statement.parameter(Parameter::ManyBytes(values));
+        let _ = write!(statement.text, "{key} = any(${number})");
+        return;
+    }
+    let number = statement.parameter(Parameter::Bytes(condition_key(&condition.value)));
+    let _ = write!(statement.text, "{key} {} ${number}", comparison(condition.op));
+}
+
+pub(crate) fn comparison(op: Operator) -> &'static str {
+    match op {
+        Operator::Eq | Operator::In => "=",
         Operator::Ne => "<>",
         Operator::Lt => "<",
         Operator::Lte => "<=",
         Operator::Gt => ">",
         Operator::Gte => ">=",
+    }
+}
+
+/// A column of an index's order with its direction in the index, and where its value is in a position.
+struct Column {
+    expression: String,
+    order: Order,
+    at: At,
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    Key(usize),
+    CreationTime,
+    Id,
+}
+
+/// The columns that equalities have not fixed.
+fn free_columns(plan: &Plan, index: &Index) -> Vec<Column> {
+    let own = index.fields.iter().enumerate().map(|(position, field): (usize, &IndexField)| Column {
+        expression: key_of(&field.name),
+        order: field.order,
+        at: At::Key(position),
+    });
+    let system = [("_creation_time", At::CreationTime), ("_id", At::Id)];
+    let system = system.into_iter().map(|(name, at)| Column { expression: name.to_owned(), order: Order::Asc, at });
+    own.chain(system).skip(plan.fixed_fields()).collect()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Behind,
+    UpTo,
+}
+
+/// Rows behind a position, or up to it and it too, in the direction of reading.
+fn push_bound(statement: &mut Statement, columns: &[Column], parts: &PositionParts, side: Side, order: Order) {
+    let numbers: Vec<usize> = columns
+        .iter()
+        .map(|column| {
+            statement.parameter(match column.at {
+                At::Key(position) => Parameter::Bytes(parts.keys.get(position).cloned().unwrap_or_default()),
+                At::CreationTime => Parameter::Float(parts.creation_time),
+                At::Id => Parameter::Uuid(parts.id),
+            })
+        })
+        .collect();
+    let sign = |column: &Column| {
+        let forward = (column.order == Order::Asc) == (order == Order::Asc);
+        if forward == (side == Side::Behind) { ">" } else { "<" }
     };
-    parameters.push(Parameter::Json(condition.value.to_string()));
-    let _ = write!(text, "{field} {operator} ${}", parameters.len());
+    let or_equal = if side == Side::UpTo { "=" } else { "" };
+    // Columns of one direction compare as a row, which is one range of the index.
+    if columns.iter().all(|column| column.order == columns[0].order) {
+        let names: Vec<&str> = columns.iter().map(|column| column.expression.as_str()).collect();
+        let values: Vec<String> = numbers.iter().map(|number| format!("${number}")).collect();
+        let sign = sign(&columns[0]);
+        let _ = write!(statement.text, "({}) {sign}{or_equal} ({})", names.join(", "), values.join(", "));
+        return;
+    }
+    // Mixed directions have no such comparison: the first column bounds the range, the rest is looked at row by row.
+    let _ = write!(statement.text, "{} {}= ${} and (", columns[0].expression, sign(&columns[0]), numbers[0]);
+    for (position, (column, number)) in columns.iter().zip(&numbers).enumerate() {
+        let last = position + 1 == columns.len();
+        let equal = if last { or_equal } else { "" };
+        let _ = write!(statement.text, "{} {}{equal} ${number}", column.expression, sign(column));
+        if !last {
+            let _ = write!(statement.text, " or ({} = ${number} and (", column.expression);
+        }
+    }
+    statement.text.push_str(&"))".repeat(columns.len() - 1));
+    statement.text.push(')');
 }
 
 /// The order of the index, without the fields that equalities have fixed.
-fn push_order(text: &mut String, plan: &Plan, fields: &[String]) {
-    let direction = match plan.order {
-        Order::Asc => "",
-        Order::Desc => " desc",
-    };
+pub(crate) fn push_order(text: &mut String, plan: &Plan, index: &Index) {
     text.push_str(" order by ");
-    for name in fields {
-        let fixed = plan.conditions.iter().any(|condition| condition.field == *name && condition.op == Operator::Eq);
-        if !fixed {
-            let _ = write!(text, "{}{direction}, ", field(name));
-        }
+    for (position, column) in free_columns(plan, index).iter().enumerate() {
+        let direction = if column.order == plan.order { "" } else { " desc" };
+        let joint = if position == 0 { "" } else { ", " };
+        let _ = write!(text, "{joint}{}{direction}", column.expression);
     }
-    let _ = write!(text, "_creation_time{direction}, _id{direction}");
+}
+
+/// A value of a condition as JSON text for `jsonb`.
+pub(crate) fn json_parameter(value: &Value) -> Parameter {
+    Parameter::Json(value.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use convoke_model::TableManifest;
+    use serde_json::json;
+
     use super::*;
 
-    fn text(json: &str) -> String {
+    fn table() -> Table {
+        let manifest: TableManifest = serde_json::from_value(json!({
+            "name": "messages",
+            "indexes": [
+                { "name": "i", "fields": ["channel", "it's"] },
+                { "name": "mixed", "fields": ["channel", { "field": "rank", "order": "desc" }] },
+            ],
+        }))
+        .expect("a manifest");
+        Table::declared(&manifest, "messages")
+    }
+
+    fn text(json: &str, bounds: Bounds<'_>) -> String {
+        let table = table();
         let plan = Plan::parse(json).expect("plan");
-        query("demo", &plan, &["channel".to_owned(), "it's".to_owned()], 50).text
+        let index = plan.check(&table).expect("a plan of this table");
+        query("demo", &table, &plan, &index, bounds, 50).text.split_once(" from ").expect("a select").1.to_owned()
     }
 
     #[test]
     fn by_index() {
         assert_eq!(
             text(
-                r#"{"table":"messages","index":"i","where":[{"field":"channel","op":"eq","value":"a"}],"order":"desc"}"#
+                r#"{"table":"messages","index":"i","where":[{"field":"channel","op":"eq","value":"a"}],"order":"desc","offset":2}"#,
+                Bounds::default()
             ),
-            "select _id, _creation_time, data from \"demo\".\"messages\" where (data->'channel') = $1 \
-             order by (data->'it''s') desc, _creation_time desc, _id desc limit $2"
+            "\"demo\".\"messages\" where convoke.key(data->'channel') = $1 \
+             order by convoke.key(data->'it''s') desc, _creation_time desc, _id desc limit $2 offset $3"
         );
         assert_eq!(
             text(
-                r#"{"table":"messages","index":"i","where":[{"field":"channel","op":"in","value":[1,2]},{"field":"it's","op":"gte","value":3}]}"#
+                r#"{"table":"messages","index":"i","where":[{"field":"channel","op":"in","value":[1,2]},{"field":"it's","op":"gte","value":3}]}"#,
+                Bounds::default()
             ),
-            "select _id, _creation_time, data from \"demo\".\"messages\" where (data->'channel') = any($1) \
-             and (data->'it''s') >= $2 order by (data->'channel'), (data->'it''s'), _creation_time, _id limit $3"
+            "\"demo\".\"messages\" where convoke.key(data->'channel') = any($1) and convoke.key(data->'it''s') >= $2 \
+             order by convoke.key(data->'channel'), convoke.key(data->'it''s'), _creation_time, _id limit $3"
         );
     }
 
     #[test]
-    fn null_is_found_whether_written_or_missing() {
-        assert!(
-            text(r#"{"table":"m","index":"i","where":[{"field":"channel","op":"eq","value":null}]}"#)
-                .contains("((data->'channel') = 'null' or (data->'channel') is null)")
+    fn a_page_is_a_range_of_the_index() {
+        let parts = PositionParts { keys: vec![vec![1], vec![2]], creation_time: 3.0, id: Uuid::nil() };
+        let bounds = Bounds { after: Some(&parts), until: Some(&parts) };
+        assert_eq!(
+            text(
+                r#"{"table":"messages","index":"i","where":[{"field":"channel","op":"eq","value":"a"}],"order":"desc"}"#,
+                bounds
+            ),
+            "\"demo\".\"messages\" where convoke.key(data->'channel') = $1 \
+             and (convoke.key(data->'it''s'), _creation_time, _id) < ($2, $3, $4) \
+             and (convoke.key(data->'it''s'), _creation_time, _id) >= ($5, $6, $7) \
+             order by convoke.key(data->'it''s') desc, _creation_time desc, _id desc limit $8"
+        );
+        assert_eq!(
+            text(r#"{"table":"messages","index":"mixed","where":[{"field":"channel","op":"eq","value":"a"}]}"#, bounds),
+            "\"demo\".\"messages\" where convoke.key(data->'channel') = $1 \
+             and convoke.key(data->'rank') <= $2 and (convoke.key(data->'rank') < $2 \
+             or (convoke.key(data->'rank') = $2 and (_creation_time > $3 or (_creation_time = $3 and (_id > $4))))) \
+             and convoke.key(data->'rank') >= $5 and (convoke.key(data->'rank') > $5 \
+             or (convoke.key(data->'rank') = $5 and (_creation_time < $6 or (_creation_time = $6 and (_id <= $7))))) \
+             order by convoke.key(data->'rank') desc, _creation_time, _id limit $8"
         );
     }
 
     #[test]
     fn names_are_quoted() {
+        let table = Table { name: "c;d".to_owned(), ..table() };
         assert_eq!(
-            get("a\"b", "c;d", Uuid::nil()).text,
+            get("a\"b", &table, Uuid::nil()).text,
             "select _id, _creation_time, data from \"a\"\"b\".\"c;d\" where _id = $1"
         );
     }

@@ -1,7 +1,9 @@
 //! Writes, many rows a statement.
 
+use convoke_model::{Index, Plan, Table};
 use uuid::Uuid;
 
+use crate::read::{Bounds, push_order, push_where};
 use crate::{Parameter, Statement, qualified};
 
 /// Whether the rows of a write are known to exist. Where they are not, the statement itself fails when one is missing,
@@ -10,6 +12,17 @@ use crate::{Parameter, Statement, qualified};
 pub enum Existence {
     Known,
     Checked,
+}
+
+/// What an update makes of a row, from the JSON text that comes with its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Sets top-level fields.
+    Patch,
+    /// Puts a new document in its place.
+    Replace,
+    /// Changes fields by operations: `inc`, `append`, `max`, `min`.
+    Apply,
 }
 
 /// Adds rows; the three lists are of one length.
@@ -29,14 +42,28 @@ pub fn insert(
     }
 }
 
-/// Sets top-level fields of rows, each id once.
-pub fn patch(schema: &str, table: &str, ids: Vec<Uuid>, fields: Vec<String>, existence: Existence) -> Statement {
-    let rows = ids.len();
+/// Changes rows, each id once. `versioned` tables note that a whole new document is of the newest form.
+pub fn update(
+    schema: &str,
+    table: &str,
+    rows: Rows,
+    versioned: bool,
+    ids: Vec<Uuid>,
+    texts: Vec<String>,
+    existence: Existence,
+) -> Statement {
+    let count = ids.len();
+    let data = match rows {
+        Rows::Patch => "t.data || w.change",
+        Rows::Replace => "w.change",
+        Rows::Apply => "convoke.apply(t.data, w.change)",
+    };
+    let version = if versioned && rows == Rows::Replace { ", _version = default" } else { "" };
     let text = format!(
-        "update {} as t set data = t.data || w.fields from unnest($1::uuid[], $2::jsonb[]) as w(id, fields) where t._id = w.id",
+        "update {} as t set data = {data}{version} from unnest($1::uuid[], $2::jsonb[]) as w(id, change) where t._id = w.id",
         qualified(schema, table)
     );
-    checked(text, vec![Parameter::Uuids(ids), Parameter::Jsons(fields)], rows, table, existence)
+    checked(text, vec![Parameter::Uuids(ids), Parameter::Jsons(texts)], count, table, existence)
 }
 
 /// Sets and removes top-level fields of one row.
@@ -53,21 +80,51 @@ pub fn patch_unset(
     checked(text, parameters, 1, table, existence)
 }
 
-/// Puts new documents into rows, each id once.
-pub fn replace(schema: &str, table: &str, ids: Vec<Uuid>, documents: Vec<String>, existence: Existence) -> Statement {
-    let rows = ids.len();
-    let text = format!(
-        "update {} as t set data = w.document from unnest($1::uuid[], $2::jsonb[]) as w(id, document) where t._id = w.id",
-        qualified(schema, table)
-    );
-    checked(text, vec![Parameter::Uuids(ids), Parameter::Jsons(documents)], rows, table, existence)
-}
-
 /// Removes rows, each id once.
 pub fn delete(schema: &str, table: &str, ids: Vec<Uuid>, existence: Existence) -> Statement {
     let rows = ids.len();
     let text = format!("delete from {} where _id = any($1)", qualified(schema, table));
     checked(text, vec![Parameter::Uuids(ids)], rows, table, existence)
+}
+
+/// Sets and removes top-level fields of all rows that a plan selects; the one row returned is their number.
+pub fn patch_where(
+    schema: &str,
+    table: &Table,
+    plan: &Plan,
+    index: &Index,
+    fields: String,
+    unset: Vec<String>,
+) -> Statement {
+    let relation = qualified(schema, &table.name);
+    let mut statement = Statement {
+        text: format!("with w as (update {relation} set data = (data || $1) - $2::text[]"),
+        parameters: vec![Parameter::Json(fields), Parameter::Texts(unset)],
+    };
+    push_selected(&mut statement, &relation, plan, index);
+    statement
+}
+
+/// Removes all rows that a plan selects; the one row returned is their number.
+pub fn delete_where(schema: &str, table: &Table, plan: &Plan, index: &Index) -> Statement {
+    let relation = qualified(schema, &table.name);
+    let mut statement = Statement { text: format!("with w as (delete from {relation}"), parameters: Vec::new() };
+    push_selected(&mut statement, &relation, plan, index);
+    statement
+}
+
+fn push_selected(statement: &mut Statement, relation: &str, plan: &Plan, index: &Index) {
+    if plan.limit.is_none() && plan.offset.is_none() {
+        push_where(statement, plan, index, Bounds::default());
+    } else {
+        statement.text.push_str(" where _id = any(array(select _id from ");
+        statement.text.push_str(relation);
+        push_where(statement, plan, index, Bounds::default());
+        push_order(&mut statement.text, plan, index);
+        statement.push_limit(plan.limit.unwrap_or(u32::MAX), plan.offset);
+        statement.text.push_str("))");
+    }
+    statement.text.push_str(" returning 1) select count(*) from w");
 }
 
 fn checked(text: String, mut parameters: Vec<Parameter>, rows: usize, table: &str, existence: Existence) -> Statement {
@@ -85,6 +142,9 @@ fn checked(text: String, mut parameters: Vec<Parameter>, rows: usize, table: &st
 
 #[cfg(test)]
 mod tests {
+    use convoke_model::TableManifest;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -100,11 +160,33 @@ mod tests {
 
     #[test]
     fn a_known_row_costs_no_check() {
-        let statement = patch("demo", "accounts", vec![Uuid::nil()], vec!["{}".to_owned()], Existence::Known);
+        let texts = vec!["{}".to_owned()];
+        let statement = update("demo", "accounts", Rows::Patch, true, vec![Uuid::nil()], texts, Existence::Known);
         assert_eq!(
             statement.text,
-            "update \"demo\".\"accounts\" as t set data = t.data || w.fields from unnest($1::uuid[], $2::jsonb[]) \
-             as w(id, fields) where t._id = w.id"
+            "update \"demo\".\"accounts\" as t set data = t.data || w.change from unnest($1::uuid[], $2::jsonb[]) \
+             as w(id, change) where t._id = w.id"
+        );
+    }
+
+    #[test]
+    fn a_plan_selects_what_is_written() {
+        let manifest: TableManifest = serde_json::from_value(json!({ "name": "accounts" })).expect("a manifest");
+        let table = Table::declared(&manifest, "accounts");
+        let write = |json: &str| {
+            let plan = Plan::parse(json).expect("a plan");
+            let index = plan.check(&table).expect("a plan of this table");
+            delete_where("demo", &table, &plan, &index).text
+        };
+        assert_eq!(
+            write(r#"{"table":"accounts","filter":{"field":"n","op":"eq","value":1}}"#),
+            "with w as (delete from \"demo\".\"accounts\" where coalesce((data->'n') = $1, false) returning 1) \
+             select count(*) from w"
+        );
+        assert_eq!(
+            write(r#"{"table":"accounts","limit":5,"order":"desc"}"#),
+            "with w as (delete from \"demo\".\"accounts\" where _id = any(array(select _id from \"demo\".\"accounts\" \
+             order by _creation_time desc, _id desc limit $1)) returning 1) select count(*) from w"
         );
     }
 }

@@ -1,19 +1,19 @@
 //! The database as one run of a function sees it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use convoke_model::{Code, Database, DatabaseError, DocumentId, Failure, Pending, Plan, Schema, Table};
+use convoke_model::{
+    Code, Database, DatabaseError, DocumentForm, DocumentId, Failure, Observed, Pending, Table, Tables, Upcast,
+};
 use convoke_sql::{Existence, Statement};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use crate::Store;
-use crate::document::{check_document, push_document, row_id, split_patch};
-use crate::error::{Phase, explain};
 use crate::pipeline::{Around, Connection};
-use crate::writes::{Update, Writes};
+use crate::writes::{Control, Writes};
 
 /// How the statements of a run belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,259 +27,333 @@ pub enum Isolation {
     Serializable,
 }
 
-/// One run's reads and writes. Dropping it before [`Database::commit`] undoes the writes.
-#[derive(Debug)]
-pub struct CallDatabase {
-    store: Store,
-    schema: Arc<Schema>,
-    isolation: Isolation,
-    deadline: Instant,
-    connection: Option<Connection>,
-    writes: Writes,
-    /// Documents that this transaction has seen or made, so that a write to them needs no check of its own.
-    known: HashSet<DocumentId>,
-    creation_time_ms: f64,
+/// What one run of a function asks of the database.
+#[derive(Clone)]
+pub struct CallOptions {
+    pub isolation: Isolation,
+    pub deadline: Instant,
+    /// Turns documents of older forms into the newest; without it they are an error.
+    pub upcast: Option<Arc<dyn Upcast>>,
+    /// Whether to note what is read, and in which snapshot. Needs [`Isolation::Snapshot`].
+    pub observe: bool,
+    /// Where the page of an earlier run of the same query ended.
+    pub journal: Option<String>,
 }
 
-/// Keeps the documents of one call in order where they share a millisecond; an eighth of a float's resolution today.
-const CREATION_STEP_MS: f64 = 1.0 / 512.0;
+/// One run's reads and writes. Dropping it before [`Database::commit`] undoes the writes.
+pub struct CallDatabase {
+    pub(crate) store: Store,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) options: CallOptions,
+    pub(crate) connection: Option<Connection>,
+    pub(crate) writes: Writes,
+    /// Documents that this transaction has seen or made, so that a write to them needs no check of its own.
+    pub(crate) known: HashSet<DocumentId>,
+    pub(crate) observed: Observed,
+    pub(crate) creation_time_ms: f64,
+    savepoints: Savepoints,
+    has_read: bool,
+    /// Whether all that is to be committed commutes.
+    commutes: bool,
+}
+
+/// The transactions within the transaction.
+#[derive(Debug, Default)]
+struct Savepoints {
+    open: Vec<u32>,
+    last: u32,
+    /// Postgres has refused a statement since: nothing but a way back is possible.
+    aborted: bool,
+}
+
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CallOptions")
+            .field("isolation", &self.isolation)
+            .field("observe", &self.observe)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CallDatabase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CallDatabase").field("options", &self.options).finish_non_exhaustive()
+    }
+}
 
 impl CallDatabase {
-    pub(crate) fn new(store: Store, schema: Arc<Schema>, isolation: Isolation, deadline: Instant) -> Self {
+    pub(crate) fn new(store: Store, tables: Arc<Tables>, options: CallOptions) -> Self {
         Self {
             store,
-            schema,
-            isolation,
-            deadline,
+            tables,
+            options,
             connection: None,
             writes: Writes::default(),
             known: HashSet::new(),
+            observed: Observed::default(),
             creation_time_ms: 0.0,
+            savepoints: Savepoints::default(),
+            has_read: false,
+            commutes: false,
         }
     }
 
-    fn table(&self, name: &str) -> Result<&Table, DatabaseError> {
-        self.schema.tables.get(name).ok_or_else(|| {
-            refused(Code::NotFound, format!("table `{name}` is not declared by any component of the project"))
-        })
-    }
-
-    fn id(&self, table: &str, id: &str) -> Result<DocumentId, DatabaseError> {
-        let table = self.table(table)?;
-        let parsed = DocumentId::parse(id)
-            .map_err(|error| refused(Code::InvalidArgs, format!("`{}` is not an id: {error}", shorten(id))))?;
+    pub(crate) fn id(table: &Table, id: &str) -> Result<DocumentId, DatabaseError> {
+        let parsed =
+            DocumentId::parse(id).map_err(|error| invalid(format!("`{}` is not an id: {error}", shorten(id))))?;
         if parsed.table != table.number {
-            return Err(refused(
-                Code::InvalidArgs,
-                format!("the id `{id}` belongs to another table than `{}`", table.name),
-            ));
+            return Err(invalid(format!("the id `{id}` belongs to another table than `{}`", table.name)));
         }
         Ok(parsed)
     }
 
     /// Sends what is kept, and a read behind it that could see it.
-    async fn read(&mut self, read: Statement) -> Result<Vec<Row>, DatabaseError> {
-        if self.isolation == Isolation::SingleRead && self.connection.is_some() {
+    pub(crate) async fn read(&mut self, read: Statement) -> Result<Vec<Row>, DatabaseError> {
+        if self.options.isolation == Isolation::SingleRead && self.connection.is_some() {
             return Err(DatabaseError::NeedsSnapshot);
         }
+        self.has_read = true;
         let mut statements = self.writes.take(&self.store.inner.project);
         statements.push(read);
-        self.round_trip(&statements, false).await
+        self.round_trip(statements, false).await
     }
 
-    async fn round_trip(&mut self, statements: &[Statement], commit: bool) -> Result<Vec<Row>, DatabaseError> {
+    /// Opens the transaction, if none is, and sends what is kept.
+    pub(crate) async fn open_transaction(&mut self) -> Result<&mut Connection, DatabaseError> {
+        self.has_read = true;
+        let statements = self.writes.take(&self.store.inner.project);
+        if !statements.is_empty() || !self.connection.as_ref().is_some_and(Connection::transaction_open) {
+            self.round_trip(statements, false).await?;
+        }
+        self.connection.as_mut().ok_or_else(|| Failure::internal("a round trip left no connection").into())
+    }
+
+    async fn round_trip(&mut self, mut statements: Vec<Statement>, commit: bool) -> Result<Vec<Row>, DatabaseError> {
+        if self.savepoints.aborted && !statements.first().is_some_and(Statement::is_control) {
+            return Err(aborted());
+        }
+        // What commutes needs no snapshot: it waits for the row's lock, and does not conflict.
+        let commutes = commit && !self.has_read && self.commutes;
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(Connection::open(&self.store, self.deadline).await?),
+            none => none.insert(Connection::open(&self.store, self.options.deadline).await?),
         };
-        let begin = match self.isolation {
-            Isolation::SingleRead => None,
-            _ if connection.transaction_open() => None,
-            Isolation::Snapshot => Some("begin isolation level repeatable read read only"),
-            Isolation::Serializable => Some("begin isolation level serializable"),
+        let begins = self.options.isolation != Isolation::SingleRead && !connection.transaction_open();
+        let begin = begins.then_some(match self.options.isolation {
+            Isolation::Serializable if commutes => "begin isolation level read committed",
+            Isolation::Serializable => "begin isolation level serializable",
+            Isolation::SingleRead | Isolation::Snapshot => "begin isolation level repeatable read read only",
+        });
+        let observes = begins && self.options.observe;
+        if observes {
+            statements.insert(0, convoke_sql::snapshot());
+        }
+        let mut results = match connection.round_trip(&statements, Around { begin, commit }).await {
+            Err(DatabaseError::Failed(failure)) if self.savepoints.may_survive(&failure, commit) => {
+                self.savepoints.aborted = true;
+                return Err(DatabaseError::Refused(failure));
+            }
+            other => other?,
         };
-        connection.round_trip(statements, Around { begin, commit }).await
+        if observes && let Some(row) = results.first().and_then(|rows| rows.first()) {
+            self.observed.snapshot = row.try_get(0).ok();
+        }
+        Ok(results.pop().unwrap_or_default())
     }
 
-    async fn flush_if_full(&mut self) -> Result<(), DatabaseError> {
+    pub(crate) async fn flush_if_full(&mut self) -> Result<(), DatabaseError> {
         if self.writes.is_full() {
             let statements = self.writes.take(&self.store.inner.project);
-            self.round_trip(&statements, false).await?;
+            self.round_trip(statements, false).await?;
         }
         Ok(())
     }
 
-    /// Renders rows as a JSON array and remembers that they exist.
-    fn render(&mut self, table: u32, rows: &[Row]) -> Result<String, DatabaseError> {
-        let mut json = String::with_capacity(rows.len() * 256 + 2);
-        json.push('[');
-        for (position, row) in rows.iter().enumerate() {
-            if position > 0 {
-                json.push(',');
-            }
-            self.render_one(&mut json, table, row)?;
-        }
-        json.push(']');
-        Ok(json)
-    }
-
-    fn render_one(&mut self, json: &mut String, table: u32, row: &Row) -> Result<(), DatabaseError> {
-        push_document(json, table, row).map_err(|error| explain(&error, Phase::BeforeCommit))?;
-        if self.isolation == Isolation::Serializable {
-            let uuid = row_id(row).map_err(|error| explain(&error, Phase::BeforeCommit))?;
-            self.known.insert(DocumentId { table, uuid });
-        }
-        Ok(())
-    }
-
-    fn existence(&self, id: DocumentId) -> Existence {
+    pub(crate) fn existence(&self, id: DocumentId) -> Existence {
         if self.known.contains(&id) { Existence::Known } else { Existence::Checked }
     }
 
-    /// A time that no other document of this call has.
-    fn next_creation_time(&mut self) -> f64 {
-        let now = now_ms();
-        self.creation_time_ms =
-            if now > self.creation_time_ms { now } else { self.creation_time_ms + CREATION_STEP_MS };
-        self.creation_time_ms
+    /// Refuses everything but a way back, once Postgres has refused a statement.
+    pub(crate) fn check_usable(&self) -> Result<(), DatabaseError> {
+        if self.savepoints.aborted { Err(aborted()) } else { Ok(()) }
+    }
+
+    /// Notes that Postgres has ended the transaction but for a way back.
+    pub(crate) fn abort(&mut self) {
+        self.savepoints.aborted = true;
+    }
+
+    async fn savepoint(&mut self) -> Result<u32, DatabaseError> {
+        self.check_usable()?;
+        self.savepoints.last += 1;
+        let savepoint = self.savepoints.last;
+        self.savepoints.open.push(savepoint);
+        self.writes.control(Control::Begin, savepoint);
+        Ok(savepoint)
+    }
+
+    /// Sends what is kept, so that what Postgres has against it is told here and not at the end of the call.
+    async fn release(&mut self, savepoint: u32) -> Result<(), DatabaseError> {
+        self.check_usable()?;
+        if self.savepoints.open.last() != Some(&savepoint) {
+            return Err(invalid(format!("savepoint {savepoint} is not the innermost one")));
+        }
+        self.writes.control(Control::Release, savepoint);
+        let statements = self.writes.take(&self.store.inner.project);
+        self.round_trip(statements, false).await?;
+        self.savepoints.open.pop();
+        Ok(())
+    }
+
+    async fn rollback_to(&mut self, savepoint: u32) -> Result<(), DatabaseError> {
+        let Some(position) = self.savepoints.open.iter().position(|open| *open == savepoint) else {
+            return Err(invalid(format!("there is no savepoint {savepoint}")));
+        };
+        self.savepoints.open.truncate(position);
+        // What was known may be undone.
+        self.known.clear();
+        if !self.writes.forget_since(savepoint) {
+            self.writes.control(Control::Rollback, savepoint);
+            self.writes.control(Control::Release, savepoint);
+            let statements = self.writes.take(&self.store.inner.project);
+            self.round_trip(statements, false).await?;
+        }
+        self.savepoints.aborted = false;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), DatabaseError> {
+        if self.savepoints.aborted {
+            return Err(DatabaseError::Failed(Failure::new(
+                Code::Conflict,
+                "the function went on after the database had refused a statement: nothing was written",
+            )));
+        }
+        let open = self.connection.as_ref().is_some_and(Connection::transaction_open);
+        match self.options.isolation {
+            Isolation::Serializable if open || !self.writes.is_empty() => {
+                self.commutes = self.writes.commute();
+                let statements = self.writes.take(&self.store.inner.project);
+                self.round_trip(statements, true).await?;
+            }
+            Isolation::Snapshot if open => {
+                if let Some(connection) = &mut self.connection {
+                    connection.end_unwatched("commit");
+                }
+            }
+            _ => {}
+        }
+        self.connection = None;
+        Ok(())
+    }
+}
+
+impl Savepoints {
+    /// Whether a function may go on after this failure, by going back to a savepoint.
+    fn may_survive(&self, failure: &Failure, commit: bool) -> bool {
+        !self.open.is_empty()
+            && !commit
+            && matches!(failure.code, Code::Conflict | Code::NotFound | Code::InvalidArgs | Code::Forbidden)
     }
 }
 
 impl Database for CallDatabase {
     fn get<'a>(&'a mut self, table: &'a str, id: &'a str) -> Pending<'a, Option<String>> {
-        Box::pin(async move {
-            let id = self.id(table, id)?;
-            let rows = self.read(convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
-            let Some(row) = rows.first() else { return Ok(None) };
-            let mut json = String::new();
-            self.render_one(&mut json, id.table, row)?;
-            Ok(Some(json))
-        })
+        Box::pin(self.get_document(table, id))
     }
 
     fn get_many<'a>(&'a mut self, table: &'a str, ids: &'a [String]) -> Pending<'a, String> {
-        Box::pin(async move {
-            let number = self.table(table)?.number;
-            if ids.len() > self.store.inner.limits.rows_max as usize {
-                return Err(too_many(self.store.inner.limits.rows_max));
-            }
-            let ids = ids.iter().map(|id| self.id(table, id)).collect::<Result<Vec<_>, _>>()?;
-            let wanted: HashSet<Uuid> = ids.iter().map(|id| id.uuid).collect();
-            let mut wanted: Vec<Uuid> = wanted.into_iter().collect();
-            wanted.sort_unstable();
-            let rows = self.read(convoke_sql::get_many(&self.store.inner.project, table, wanted)).await?;
-            let mut found = HashMap::with_capacity(rows.len());
-            for row in &rows {
-                let uuid = row_id(row).map_err(|error| explain(&error, Phase::BeforeCommit))?;
-                let mut json = String::new();
-                self.render_one(&mut json, number, row)?;
-                found.insert(uuid, json);
-            }
-            let documents: Vec<&str> =
-                ids.iter().map(|id| found.get(&id.uuid).map_or("null", String::as_str)).collect();
-            Ok(format!("[{}]", documents.join(",")))
-        })
+        Box::pin(self.get_documents(table, ids))
     }
 
     fn query<'a>(&'a mut self, plan: &'a str) -> Pending<'a, String> {
-        Box::pin(async move {
-            let plan = Plan::parse(plan).map_err(|error| refused(Code::InvalidArgs, error.to_string()))?;
-            let table = self.table(&plan.table)?;
-            let number = table.number;
-            let index = plan.check(table).map_err(|error| refused(Code::InvalidArgs, error.to_string()))?;
-            let rows_max = self.store.inner.limits.rows_max;
-            let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
-            let fields = index.map_or(&[][..], |index| index.fields.as_slice());
-            let statement = convoke_sql::query(&self.store.inner.project, &plan, fields, limit);
-            let rows = self.read(statement).await?;
-            if rows.len() > rows_max as usize {
-                return Err(too_many(rows_max));
-            }
-            self.render(number, &rows)
-        })
+        Box::pin(self.run_plan(plan))
     }
 
     fn insert<'a>(&'a mut self, table: &'a str, document: &'a str) -> Pending<'a, String> {
-        Box::pin(async move {
-            let number = self.table(table)?.number;
-            check_document(document, self.store.inner.limits.document_bytes_max).map_err(DatabaseError::Refused)?;
-            let id = DocumentId { table: number, uuid: Uuid::now_v7() };
-            let creation_time = self.next_creation_time();
-            self.writes.insert(table, id.uuid, creation_time, document.to_owned());
-            self.known.insert(id);
-            self.flush_if_full().await?;
-            Ok(id.to_string())
-        })
+        Box::pin(self.insert_document(table, document))
     }
 
     fn patch<'a>(&'a mut self, table: &'a str, id: &'a str, fields: &'a str) -> Pending<'a, ()> {
-        Box::pin(async move {
-            let id = self.id(table, id)?;
-            let (set, unset) =
-                split_patch(fields, self.store.inner.limits.document_bytes_max).map_err(DatabaseError::Refused)?;
-            let existence = self.existence(id);
-            if unset.is_empty() {
-                self.writes.update(table, Update::Patch, id.uuid, set, existence);
-            } else {
-                self.writes.unset(table, id.uuid, set, unset, existence);
-            }
-            self.flush_if_full().await
-        })
+        Box::pin(self.patch_document(table, id, fields))
     }
 
     fn replace<'a>(&'a mut self, table: &'a str, id: &'a str, document: &'a str) -> Pending<'a, ()> {
-        Box::pin(async move {
-            let id = self.id(table, id)?;
-            check_document(document, self.store.inner.limits.document_bytes_max).map_err(DatabaseError::Refused)?;
-            let existence = self.existence(id);
-            self.writes.update(table, Update::Replace, id.uuid, document.to_owned(), existence);
-            self.flush_if_full().await
-        })
+        Box::pin(self.replace_document(table, id, document))
     }
 
     fn delete<'a>(&'a mut self, table: &'a str, id: &'a str) -> Pending<'a, ()> {
-        Box::pin(async move {
-            let id = self.id(table, id)?;
-            let existence = self.existence(id);
-            self.known.remove(&id);
-            self.writes.delete(table, id.uuid, existence);
-            self.flush_if_full().await
-        })
+        Box::pin(self.delete_document(table, id))
+    }
+
+    fn insert_many<'a>(&'a mut self, table: &'a str, documents: &'a str) -> Pending<'a, String> {
+        Box::pin(self.insert_documents(table, documents))
+    }
+
+    fn update<'a>(&'a mut self, table: &'a str, id: &'a str, operations: &'a str) -> Pending<'a, ()> {
+        Box::pin(self.update_document(table, id, operations))
+    }
+
+    fn patch_where<'a>(&'a mut self, plan: &'a str, fields: &'a str) -> Pending<'a, u64> {
+        Box::pin(self.patch_selected(plan, fields))
+    }
+
+    fn delete_where<'a>(&'a mut self, plan: &'a str) -> Pending<'a, u64> {
+        Box::pin(self.delete_selected(plan))
+    }
+
+    fn savepoint(&mut self) -> Pending<'_, u32> {
+        Box::pin(self.savepoint())
+    }
+
+    fn release(&mut self, savepoint: u32) -> Pending<'_, ()> {
+        Box::pin(self.release(savepoint))
+    }
+
+    fn rollback_to(&mut self, savepoint: u32) -> Pending<'_, ()> {
+        Box::pin(self.rollback_to(savepoint))
+    }
+
+    fn sql<'a>(&'a mut self, statement: &'a str, parameters: &'a str) -> Pending<'a, String> {
+        Box::pin(self.run_sql(statement, parameters))
+    }
+
+    fn take_observed(&mut self) -> Observed {
+        std::mem::take(&mut self.observed)
     }
 
     fn commit(&mut self) -> Pending<'_, ()> {
-        Box::pin(async move {
-            let open = self.connection.as_ref().is_some_and(Connection::transaction_open);
-            match self.isolation {
-                Isolation::Serializable if open || !self.writes.is_empty() => {
-                    let statements = self.writes.take(&self.store.inner.project);
-                    self.round_trip(&statements, true).await?;
-                }
-                Isolation::Snapshot if open => {
-                    if let Some(connection) = &mut self.connection {
-                        connection.end_unwatched("commit");
-                    }
-                }
-                _ => {}
-            }
-            self.connection = None;
-            Ok(())
-        })
+        Box::pin(self.commit())
     }
 }
 
-fn refused(code: Code, message: String) -> DatabaseError {
-    DatabaseError::Refused(Failure::new(code, message))
+/// A table and the form of its documents.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) form: Option<&'a DocumentForm>,
 }
 
-fn too_many(rows_max: u32) -> DatabaseError {
-    refused(Code::InvalidArgs, format!("the read selects more than {rows_max} documents: give it a limit"))
+/// Finds a table that some component declares.
+pub(crate) fn known<'a>(tables: &'a Tables, name: &str) -> Result<Known<'a>, DatabaseError> {
+    match tables.tables.get(name) {
+        Some(table) => Ok(Known { table, form: tables.form(name) }),
+        None => {
+            let message = format!("table `{name}` is not declared by any component of the project");
+            Err(DatabaseError::Refused(Failure::new(Code::NotFound, message)))
+        }
+    }
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> DatabaseError {
+    DatabaseError::Refused(Failure::new(Code::InvalidArgs, message))
+}
+
+fn aborted() -> DatabaseError {
+    invalid("the database has refused a statement of this transaction: only a savepoint leads back")
 }
 
 fn shorten(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-fn now_ms() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }

@@ -5,23 +5,11 @@ use serde_json::json;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
-/// Why the store could not be opened or brought to a schema.
+/// Why the store could not be opened.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("cannot reach Postgres")]
-    Unreachable(#[source] deadpool_postgres::PoolError),
     #[error("cannot build the connection pool")]
     Pool(#[from] deadpool_postgres::BuildError),
-    #[error("Postgres {found} is too old: Convoke needs 15 or newer")]
-    Version { found: String },
-    #[error("`{0}` cannot be a project's name: it belongs to Postgres or to Convoke")]
-    ReservedSchema(String),
-    #[error("Postgres refused `{statement}`")]
-    Statement {
-        statement: String,
-        #[source]
-        source: tokio_postgres::Error,
-    },
 }
 
 /// Whether a failed statement may be run again by running the whole call again.
@@ -51,8 +39,12 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
         Failure::new(Code::NotFound, format!("a document of table `{table}` that was to be changed does not exist"))
             .with_data(json!({ "table": table }))
     } else if *code == SqlState::UNIQUE_VIOLATION {
-        Failure::new(Code::Conflict, "a document with this unique value exists already")
-            .with_data(json!({ "constraint": server.constraint() }))
+        unique_violation(server.table().unwrap_or_default(), server.constraint().unwrap_or_default())
+    } else if *code == SqlState::CHECK_VIOLATION || *code == SqlState::DATATYPE_MISMATCH {
+        Failure::new(Code::InvalidArgs, server.message())
+            .with_data(json!({ "table": server.table(), "constraint": server.constraint() }))
+    } else if *code == SqlState::NUMERIC_VALUE_OUT_OF_RANGE {
+        Failure::new(Code::InvalidArgs, "a number of an indexed field is beyond what a 64-bit float holds")
     } else if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE {
         Failure::new(Code::DeadlineExceeded, "the database took too long")
     } else if *code == SqlState::UNTRANSLATABLE_CHARACTER {
@@ -65,6 +57,35 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
         return DatabaseError::Failed(Failure::internal(chain(error)));
     };
     DatabaseError::Failed(failure.with_internal(chain(error)))
+}
+
+/// Names the declared index behind a constraint: `{table}_{index}_key`.
+fn unique_violation(table: &str, constraint: &str) -> Failure {
+    let index = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
+    let index = index.and_then(|rest| rest.strip_suffix("_key")).unwrap_or(constraint);
+    let words = format!("table `{table}` has a document with this value of the unique index `{index}` already");
+    Failure::new(Code::Conflict, words).with_data(json!({ "table": table, "index": index }))
+}
+
+/// The same for a statement that the function wrote itself: what Postgres says is for its author.
+pub(crate) fn explain_sql(error: &tokio_postgres::Error) -> DatabaseError {
+    let Some(server) = error.as_db_error() else { return explain(error, Phase::BeforeCommit) };
+    let code = server.code();
+    if *code == SqlState::T_R_SERIALIZATION_FAILURE
+        || *code == SqlState::T_R_DEADLOCK_DETECTED
+        || *code == SqlState::QUERY_CANCELED
+        || ["57P", "08", "53"].iter().any(|class| code.code().starts_with(class))
+    {
+        return explain(error, Phase::BeforeCommit);
+    }
+    let failure = if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        Failure::new(Code::Forbidden, "READ_ONLY: a query cannot write, write in a mutation")
+    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        Failure::new(Code::Forbidden, format!("the project's role may not do that: {}", server.message()))
+    } else {
+        Failure::new(Code::Application("SQL_ERROR".to_owned()), server.message())
+    };
+    DatabaseError::Refused(failure.with_data(json!({ "sqlstate": code.code(), "detail": server.detail() })))
 }
 
 /// An error with its causes, in one line.

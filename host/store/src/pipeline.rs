@@ -1,6 +1,7 @@
 //! One connection of one call: its transaction, and statements sent behind one another without waiting.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use convoke_model::{Code, DatabaseError, Failure};
@@ -13,7 +14,7 @@ use tokio_postgres::{NoTls, Row};
 
 use crate::Store;
 use crate::document::Bound;
-use crate::error::{Phase, chain, explain};
+use crate::error::{Phase, chain, explain, explain_sql};
 
 /// A connection that ends its transaction when it is dropped, however the call ended.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Connection {
     deadline: Instant,
     transaction_open: bool,
     in_flight: bool,
+    /// SQL of a function's own may have changed the session: undone before the connection is used again.
+    session_touched: Option<Arc<str>>,
 }
 
 /// What to send around the statements of one round trip.
@@ -35,19 +38,19 @@ pub(crate) struct Around {
 impl Connection {
     pub(crate) async fn open(store: &Store, deadline: Instant) -> Result<Self, DatabaseError> {
         let client = store.inner.pool.get().await.map_err(|error| unavailable(&error))?;
-        Ok(Self { client: Some(client), deadline, transaction_open: false, in_flight: false })
+        Ok(Self { client: Some(client), deadline, transaction_open: false, in_flight: false, session_touched: None })
     }
 
     pub(crate) fn transaction_open(&self) -> bool {
         self.transaction_open
     }
 
-    /// Sends everything at once and waits for all of it; gives the rows of the last statement.
+    /// Sends everything at once and waits for all of it; gives the rows of each statement.
     pub(crate) async fn round_trip(
         &mut self,
         statements: &[Statement],
         around: Around,
-    ) -> Result<Vec<Row>, DatabaseError> {
+    ) -> Result<Vec<Vec<Row>>, DatabaseError> {
         let phase = if around.commit { Phase::Commit } else { Phase::BeforeCommit };
         self.in_flight = true;
         let deadline = tokio::time::Instant::from_std(self.deadline);
@@ -56,8 +59,13 @@ impl Connection {
             // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
             let mut prepared = Vec::with_capacity(statements.len());
             for statement in statements {
-                let handle = client.prepare_cached(&statement.text).await;
-                prepared.push(handle.map_err(|error| explain(&error, Phase::BeforeCommit))?);
+                prepared.push(match statement.is_control() {
+                    true => None,
+                    false => {
+                        let handle = client.prepare_cached(&statement.text).await;
+                        Some(handle.map_err(|error| explain(&error, Phase::BeforeCommit))?)
+                    }
+                });
             }
             if around.begin.is_some() {
                 self.transaction_open = true;
@@ -86,14 +94,44 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Runs something on the connection itself, within the call's deadline. `restore` is what the session is told
+    /// before anybody else has it.
+    pub(crate) async fn run<'a, T, F>(
+        &'a mut self,
+        restore: &Arc<str>,
+        run: impl FnOnce(&'a Object) -> F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>> + 'a,
+    {
+        self.session_touched = Some(Arc::clone(restore));
+        let Some(client) = self.client.as_ref() else {
+            return Err(Failure::internal("a connection that was given back").into());
+        };
+        self.in_flight = true;
+        let deadline = tokio::time::Instant::from_std(self.deadline);
+        let Ok(result) = tokio::time::timeout_at(deadline, run(client)).await else {
+            return Err(DatabaseError::Failed(Failure::new(Code::DeadlineExceeded, "the database took too long")));
+        };
+        self.in_flight = false;
+        result.map_err(|error| explain_sql(&error))
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.in_flight {
             if let Some(client) = self.client.take() {
                 cancel(Object::take(client));
             }
-        } else if self.transaction_open {
+            return;
+        }
+        if self.transaction_open {
             self.end_unwatched("rollback");
+        }
+        if let (Some(restore), Some(client)) = (&self.session_touched, &self.client) {
+            let _ = pin!(client.batch_execute(restore)).now_or_never();
         }
     }
 }
@@ -111,10 +149,10 @@ fn cancel(client: deadpool_postgres::ClientWrapper) {
 
 async fn send(
     client: &Object,
-    prepared: &[tokio_postgres::Statement],
+    prepared: &[Option<tokio_postgres::Statement>],
     statements: &[Statement],
     around: Around,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
+) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
     let bound: Vec<Vec<Bound<'_>>> =
         statements.iter().map(|statement| statement.parameters.iter().map(Bound).collect()).collect();
     let parameters: Vec<Vec<&(dyn ToSql + Sync)>> =
@@ -123,8 +161,15 @@ async fn send(
     let mut begin = around.begin.map(|text| Box::pin(maybe_done(client.batch_execute(text))));
     let mut running: Vec<_> = prepared
         .iter()
-        .zip(&parameters)
-        .map(|(statement, parameters)| Box::pin(maybe_done(client.query(statement, parameters))))
+        .zip(statements.iter().zip(&parameters))
+        .map(|(prepared, (statement, parameters))| {
+            Box::pin(maybe_done(async move {
+                match prepared {
+                    Some(prepared) => client.query(prepared, parameters).await,
+                    None => client.batch_execute(&statement.text).await.map(|()| Vec::new()),
+                }
+            }))
+        })
         .collect();
     let mut commit = around.commit.then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
 
@@ -142,14 +187,14 @@ async fn send(
     if let Some(begin) = begin {
         settle(begin).await?;
     }
-    let mut rows = Vec::new();
+    let mut results = Vec::with_capacity(running.len());
     for statement in running {
-        rows = settle(statement).await?;
+        results.push(settle(statement).await?);
     }
     if let Some(commit) = commit {
         settle(commit).await?;
     }
-    Ok(rows)
+    Ok(results)
 }
 
 async fn settle<T, F>(mut future: std::pin::Pin<Box<MaybeDone<F>>>) -> Result<T, tokio_postgres::Error>

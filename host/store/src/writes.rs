@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use convoke_sql::{Existence, Statement};
+use convoke_model::Table;
+use convoke_sql::{Existence, Rows, Statement};
 use uuid::Uuid;
 
 /// Rows that one statement may carry; more are sent on before the call ends.
@@ -13,17 +14,42 @@ const BYTES_MAX: usize = 8 << 20;
 /// Neighbouring writes of one sort on one table, which one statement makes.
 #[derive(Debug)]
 enum Batch {
-    Insert { table: String, ids: Vec<Uuid>, creation_times: Vec<f64>, documents: Vec<String> },
-    Update { table: String, sort: Update, existence: Existence, rows: Vec<(Uuid, String)>, ids: HashSet<Uuid> },
-    Unset { table: String, id: Uuid, fields: String, unset: Vec<String>, existence: Existence },
-    Delete { table: String, existence: Existence, ids: HashSet<Uuid> },
+    Insert {
+        table: String,
+        ids: Vec<Uuid>,
+        creation_times: Vec<f64>,
+        documents: Vec<String>,
+    },
+    Update {
+        table: String,
+        versioned: bool,
+        sort: Rows,
+        existence: Existence,
+        rows: Vec<(Uuid, String)>,
+        ids: HashSet<Uuid>,
+    },
+    Unset {
+        table: String,
+        id: Uuid,
+        fields: String,
+        unset: Vec<String>,
+        existence: Existence,
+    },
+    Delete {
+        table: String,
+        existence: Existence,
+        ids: HashSet<Uuid>,
+    },
+    /// Begins, ends or undoes a transaction within the transaction.
+    Control(Control, u32),
 }
 
-/// How an update treats the fields that it does not name.
+/// What a savepoint is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Update {
-    Patch,
-    Replace,
+pub(crate) enum Control {
+    Begin,
+    Release,
+    Rollback,
 }
 
 /// Writes in the order in which the function made them.
@@ -62,11 +88,11 @@ impl Writes {
         });
     }
 
-    pub(crate) fn update(&mut self, table: &str, sort: Update, id: Uuid, document: String, existence: Existence) {
+    pub(crate) fn update(&mut self, table: &Table, sort: Rows, id: Uuid, document: String, existence: Existence) {
         self.count(document.len());
-        if let Some(Batch::Update { table: last, sort: last_sort, existence: last_existence, rows, ids }) =
+        if let Some(Batch::Update { table: last, sort: last_sort, existence: last_existence, rows, ids, .. }) =
             self.batches.last_mut()
-            && last == table
+            && *last == table.name
             && *last_sort == sort
             && *last_existence == existence
             && ids.insert(id)
@@ -75,7 +101,8 @@ impl Writes {
             return;
         }
         self.batches.push(Batch::Update {
-            table: table.to_owned(),
+            table: table.name.clone(),
+            versioned: table.version > 1,
             sort,
             existence,
             rows: vec![(id, document)],
@@ -100,6 +127,32 @@ impl Writes {
         self.batches.push(Batch::Delete { table: table.to_owned(), existence, ids: HashSet::from([id]) });
     }
 
+    pub(crate) fn control(&mut self, control: Control, savepoint: u32) {
+        self.batches.push(Batch::Control(control, savepoint));
+    }
+
+    /// Forgets what was kept since this savepoint began; false where its beginning was sent already.
+    pub(crate) fn forget_since(&mut self, savepoint: u32) -> bool {
+        let begin = |batch: &Batch| matches!(batch, Batch::Control(Control::Begin, number) if *number == savepoint);
+        match self.batches.iter().rposition(begin) {
+            Some(position) => {
+                self.batches.truncate(position);
+                true
+            }
+            None => {
+                self.batches.clear();
+                false
+            }
+        }
+    }
+
+    /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
+    pub(crate) fn commute(&self) -> bool {
+        let applies = |batch: &Batch| matches!(batch, Batch::Update { sort: Rows::Apply, .. });
+        self.batches.iter().any(applies)
+            && self.batches.iter().all(|batch| applies(batch) || matches!(batch, Batch::Insert { .. }))
+    }
+
     /// The statements that make the writes, in order; forgets them.
     pub(crate) fn take(&mut self, schema: &str) -> Vec<Statement> {
         self.rows = 0;
@@ -119,14 +172,11 @@ impl Batch {
             Self::Insert { table, ids, creation_times, documents } => {
                 convoke_sql::insert(schema, &table, ids, creation_times, documents)
             }
-            Self::Update { table, sort, existence, mut rows, .. } => {
+            Self::Update { table, versioned, sort, existence, mut rows, .. } => {
                 // Rows are locked in the order of their ids, whatever the order of the calls: fewer deadlocks.
                 rows.sort_unstable_by_key(|(id, _)| *id);
                 let (ids, documents) = rows.into_iter().unzip();
-                match sort {
-                    Update::Patch => convoke_sql::patch(schema, &table, ids, documents, existence),
-                    Update::Replace => convoke_sql::replace(schema, &table, ids, documents, existence),
-                }
+                convoke_sql::update(schema, &table, sort, versioned, ids, documents, existence)
             }
             Self::Unset { table, id, fields, unset, existence } => {
                 convoke_sql::patch_unset(schema, &table, id, fields, unset, existence)
@@ -136,25 +186,46 @@ impl Batch {
                 ids.sort_unstable();
                 convoke_sql::delete(schema, &table, ids, existence)
             }
+            Self::Control(control, savepoint) => Statement::control(match control {
+                Control::Begin => format!("savepoint s{savepoint}"),
+                Control::Release => format!("release savepoint s{savepoint}"),
+                Control::Rollback => format!("rollback to savepoint s{savepoint}"),
+            }),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use convoke_model::TableManifest;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_savepoint_that_was_not_sent_is_forgotten() {
+        let mut writes = Writes::default();
+        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        writes.control(Control::Begin, 1);
+        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        assert!(writes.forget_since(1));
+        assert_eq!(writes.take("demo").len(), 1);
+        assert!(!writes.forget_since(1));
+    }
 
     #[test]
     fn neighbours_share_a_statement_and_keep_their_order() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let manifest: TableManifest = serde_json::from_value(json!({ "name": "accounts" })).expect("a manifest");
+        let table = Table::declared(&manifest, "accounts");
         let mut writes = Writes::default();
         for id in [b, a] {
-            writes.update("accounts", Update::Patch, id, "{}".to_owned(), Existence::Known);
+            writes.update(&table, Rows::Patch, id, "{}".to_owned(), Existence::Known);
         }
         assert_eq!(writes.take("demo").len(), 1);
 
-        writes.update("accounts", Update::Patch, a, "{\"n\":1}".to_owned(), Existence::Known);
-        writes.update("accounts", Update::Patch, a, "{\"n\":2}".to_owned(), Existence::Known);
+        writes.update(&table, Rows::Patch, a, "{\"n\":1}".to_owned(), Existence::Known);
+        writes.update(&table, Rows::Patch, a, "{\"n\":2}".to_owned(), Existence::Known);
         writes.delete("accounts", a, Existence::Known);
         writes.insert("messages", b, 0.0, "{}".to_owned());
         writes.insert("messages", a, 0.0, "{}".to_owned());

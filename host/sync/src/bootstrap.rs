@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use convoke_model::CursorKey;
 use tokio_postgres::Config;
 
 use crate::connect::Session;
@@ -29,7 +30,7 @@ pub struct Provisioned {
 #[derive(Clone)]
 pub struct Keys {
     /// Signs the cursors of pages.
-    pub cursor: Vec<u8>,
+    pub cursor: CursorKey,
 }
 
 impl fmt::Debug for Keys {
@@ -119,6 +120,7 @@ pub async fn bootstrap(admin: &Config, project: &str) -> Result<Provisioned, Syn
     );
     let row = row.await.map_err(failed(&user))?;
     let (role_key, cursor): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
+    let cursor = CursorKey::new(cursor.try_into().map_err(|_| SyncError::Key)?);
     let mut warnings = Vec::new();
     let provisioned = role::ensure(&session, admin, project, &role_key, &mut warnings).await?;
     let (role, app) = match provisioned {

@@ -17,10 +17,17 @@ pub(crate) struct Live {
     pub(crate) schema: Option<LiveSchema>,
     pub(crate) relations: BTreeMap<String, Relation>,
     /// The tables of the project's publication; none where there is no publication.
-    pub(crate) published: Option<BTreeSet<String>>,
+    pub(crate) published: Option<Published>,
     /// Whether the connected user may make schemas and publications.
     pub(crate) may_create: bool,
     pub(crate) fingerprint: String,
+}
+
+/// What a publication covers.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) all: bool,
+    pub(crate) tables: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -140,13 +147,11 @@ from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = $1";
 
 const PUBLISHED: &str = "\
-select coalesce(array_agg(c.relname::text) filter (where n.nspname = $1), '{}')
-from pg_publication p
-left join pg_publication_rel r on r.prpubid = p.oid
-left join pg_class c on c.oid = r.prrelid
-left join pg_namespace n on n.oid = c.relnamespace
-where p.pubname = $2
-group by p.oid";
+select p.puballtables or exists (select from pg_publication_namespace s join pg_namespace n on n.oid = s.pnnspid
+    where s.pnpubid = p.oid and n.nspname = $1),
+  array(select c.relname::text from pg_publication_rel r join pg_class c on c.oid = r.prrelid
+    join pg_namespace n on n.oid = c.relnamespace where r.prpubid = p.oid and n.nspname = $1 order by 1)
+from pg_publication p where p.pubname = $2";
 
 impl Live {
     /// Reads everything of a project's schema; `role` is the project's, which need not exist.
@@ -169,7 +174,8 @@ impl Live {
         .map_err(SyncError::statement("describe the schema"))?;
         let mut live = Self {
             schema: schema.map(|row| LiveSchema { owned: row.get(0), owner: row.get(1), usage: row.get(2) }),
-            published: published.map(|row| row.get::<_, Vec<String>>(0).into_iter().collect()),
+            published: published
+                .map(|row| Published { all: row.get(0), tables: row.get::<_, Vec<String>>(1).into_iter().collect() }),
             may_create: may_create.get(0),
             ..Self::default()
         };

@@ -38,12 +38,8 @@ pub(crate) async fn problems(view: &View<'_>) -> Result<Vec<Problem>, SyncError>
             Ok(validator) => validator,
             Err(error) => {
                 problems.push(
-                    Problem::new(
-                        "SCHEMA_INVALID",
-                        error.to_string().replace("the arguments", "its documents"),
-                        "correct the schema that the component declares",
-                    )
-                    .table(&table.name),
+                    Problem::new("SCHEMA_INVALID", error.to_string(), "correct the schema that the component declares")
+                        .table(&table.name),
                 );
                 continue;
             }
@@ -126,6 +122,12 @@ fn plain(table: &Table, mut document: Map<String, Value>) -> Value {
         && table.document.get("additionalProperties") == Some(&Value::Bool(false))
     {
         document.retain(|name, _| properties.contains_key(name));
+    }
+    for (name, field) in table.document.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        // A reader fills it in.
+        if let Some(default) = field.get("default").filter(|_| !document.contains_key(name)) {
+            document.insert(name.clone(), default.clone());
+        }
     }
     without_marks(Value::Object(document))
 }

@@ -22,6 +22,8 @@ pub enum SyncError {
         #[source]
         source: tokio_postgres::Error,
     },
+    #[error("a key in `convoke.keys` has not 32 bytes")]
+    Key,
     #[error("Postgres refused to {what}")]
     Statement {
         what: String,
@@ -75,6 +77,7 @@ impl SyncError {
             Self::Locked { .. } => {
                 "wait until they are done, or end them with `select pg_terminate_backend(PID)`, then run the sync again"
             }
+            Self::Key => "restore the table `convoke.keys` from a backup",
             Self::Stopped { .. } => "run the sync again: it goes on where it stopped",
             Self::Statement { .. } | Self::Problems(_) | Self::Step { .. } => return None,
         };

@@ -9,6 +9,7 @@
 //!
 //! Invariant: no wasm, no HTTP, no building; a plan is computed from a [`convoke_model::Schema`] alone.
 
+mod advance;
 mod apply;
 mod bootstrap;
 mod catalog;
@@ -20,6 +21,7 @@ mod drift;
 mod error;
 mod hash;
 mod holders;
+mod inspect;
 mod log;
 mod orphans;
 mod plan;
@@ -30,10 +32,12 @@ mod registry;
 mod render;
 mod role;
 
+pub use advance::advance;
 pub use apply::{Applied, ApplyOptions, Caller, Progress, apply};
 pub use bootstrap::{Keys, Provisioned, Warning, bootstrap};
 pub use drift::{Change, Drift, drift};
 pub use error::SyncError;
+pub use inspect::{Inspection, inspect};
 pub use plan::{Class, Hazard, Orphan, OrphanKind, Plan as SyncPlan, Step, Work};
 pub use planner::{PlanOptions, plan};
 pub use problem::Problem;

@@ -99,6 +99,17 @@ pub(crate) async fn make(
     Ok(plan)
 }
 
+/// Whether a plan may be applied unseen.
+pub(crate) fn check_additive(plan: &Plan) -> Result<(), SyncError> {
+    if !plan.problems.is_empty() {
+        return Err(SyncError::Problems(Box::new(plan.clone())));
+    }
+    if !plan.is_additive() {
+        return Err(SyncError::Decision(Box::new(plan.clone())));
+    }
+    Ok(())
+}
+
 /// All that the parts of a plan look at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {

@@ -5,6 +5,7 @@
 //! `::convoke::__private`, so that the author's `Cargo.toml` needs `convoke` alone.
 
 mod arguments;
+mod declaration;
 mod function;
 mod kind;
 mod recover;
@@ -57,6 +58,18 @@ pub fn rule(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// give other names to the stored fields; an index names the fields of the struct.
 ///
 /// Every index has the creation time and the id appended, so that equal keys come in the order of creation.
+///
+/// Behind the name may stand, in any order:
+///
+/// - `index(by_rank = [group, desc(rank)])`: an index; the values of a field in `desc(…)` run the other way.
+/// - `unique(by_email = [email])`: an index whose values no two documents share. A document that lacks one of the fields
+///   is held to nothing.
+/// - `version = 2, upcast = upgrade_user`: the documents' form has changed. The rule of that name turns older ones into
+///   it: `#[rule] fn upgrade_user(document: Value, from: u32) -> Result<Value>`.
+/// - `unknown = "keep"`: fields that the struct does not have are stored when a document is written; `"strip"` leaves
+///   them out, and `"refuse"`, which is the default, refuses the write.
+/// - `check`: Postgres checks the types of top-level fields too, so that hand-written SQL is held to them.
+/// - `unmanaged(key = id)`: the table is somebody else's and never altered; its rows are known by this column.
 #[proc_macro_attribute]
 pub fn table(attribute: TokenStream, item: TokenStream) -> TokenStream {
     table::expand(attribute.into(), item.into()).into()

@@ -1,14 +1,12 @@
 //! `#[table("name", index(by_field = [field]))]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream};
-use syn::punctuated::Punctuated;
-use syn::{
-    Attribute, Error, Field, Fields, Ident, Item, ItemStruct, LitStr, Result, Token, Type, bracketed, parenthesized,
-};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Field, Fields, Ident, Item, ItemStruct, LitStr, Result, Token, Type, parenthesized};
 
+use crate::declaration::{Declaration, Index};
 use crate::recover::with_error;
 use crate::value::derives;
 
@@ -28,22 +26,25 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
 
 fn try_expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let mut item = parse_struct(item)?;
-    let Declaration { name, indexes } = parse_declaration(attribute)?;
-    check_name(&name)?;
+    let declaration = Declaration::of(attribute)?;
+    check_name(&declaration.name)?;
     let camel_case = renames_to_camel_case(&item.attrs)?;
     let columns = columns(&item, camel_case)?;
     for column in &columns {
         check_column(column)?;
     }
-    check_indexes(&indexes, &columns)?;
+    check_indexes(&declaration.indexes, &columns)?;
+    declaration.check()?;
     omit_missing_options(&mut item);
 
     let ident = &item.ident;
     let derives = derives(&item.attrs);
-    let index_names = indexes.iter().map(|index| index.name.unraw().to_string());
-    let index_fields = indexes.iter().map(|index| {
-        let stored = index.fields.iter().filter_map(|field| stored_name(&columns, field));
-        quote!(&[#(#stored),*])
+    let name = &declaration.name;
+    let indexes = declaration.indexes.iter().map(|index| index_of(index, &columns));
+    let options = options(&declaration, &columns)?;
+    let upcast = declaration.upcast.as_ref().map(|upcast| {
+        let path = &upcast.value;
+        quote_spanned!(path.span()=> const _: () = ::convoke::__private::assert_upcast(#path);)
     });
     Ok(quote! {
         #derives
@@ -51,24 +52,14 @@ fn try_expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
         impl ::convoke::Table for #ident {
             const NAME: &'static str = #name;
-            const INDEXES: &'static [::convoke::Index] =
-                &[#(::convoke::Index { name: #index_names, fields: #index_fields }),*];
+            const INDEXES: &'static [::convoke::Index] = &[#(#indexes),*];
+            #options
         }
+
+        #upcast
 
         ::convoke::__private::inventory::submit! { ::convoke::__private::TableEntry::of::<#ident>() }
     })
-}
-
-/// What stands in the attribute's parentheses.
-struct Declaration {
-    name: LitStr,
-    indexes: Vec<Index>,
-}
-
-/// `by_channel = [channel, author]`.
-struct Index {
-    name: Ident,
-    fields: Vec<Ident>,
 }
 
 /// A field of the struct, under both of its names.
@@ -78,43 +69,51 @@ struct Column {
     span: Span,
 }
 
-impl Parse for Declaration {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let name = input.parse()?;
-        let mut indexes = Vec::new();
-        while !input.is_empty() {
-            input.parse::<Token![,]>()?;
-            if input.is_empty() {
-                break;
-            }
-            let word: Ident = input.parse()?;
-            if word != "index" {
-                return Err(Error::new_spanned(word, "only `index(by_field = [field])` can stand here"));
-            }
-            let content;
-            parenthesized!(content in input);
-            indexes.extend(Punctuated::<Index, Token![,]>::parse_terminated(&content)?);
-        }
-        Ok(Self { name, indexes })
-    }
+/// The index as a constant of the author's crate.
+fn index_of(index: &Index, columns: &[Column]) -> TokenStream {
+    let name = index.name.unraw().to_string();
+    let fields = index.fields.iter().filter_map(|field| {
+        let stored = stored_name(columns, &field.name)?;
+        Some(if field.descending {
+            quote!(::convoke::IndexField::desc(#stored))
+        } else {
+            quote!(::convoke::IndexField::asc(#stored))
+        })
+    });
+    let constructor = if index.unique { quote!(unique) } else { quote!(new) };
+    quote!(::convoke::Index::#constructor(#name, &[#(#fields),*]))
 }
 
-impl Parse for Index {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let name = input.parse()?;
-        input.parse::<Token![=]>()?;
-        let content;
-        bracketed!(content in input);
-        let fields = Punctuated::<Ident, Token![,]>::parse_terminated_with(&content, Ident::parse_any)?;
-        Ok(Self { name, fields: fields.into_iter().collect() })
+/// Those constants of the table that differ from what is usual.
+fn options(declaration: &Declaration, columns: &[Column]) -> Result<TokenStream> {
+    let mut constants = TokenStream::new();
+    if let Some(version) = &declaration.version {
+        let version = &version.value;
+        constants.extend(quote!(const VERSION: u32 = #version;));
     }
-}
-
-fn parse_declaration(attribute: TokenStream) -> Result<Declaration> {
-    if attribute.is_empty() {
-        return Err(Error::new(Span::call_site(), "a table needs a name: `#[table(\"messages\")]`"));
+    if let Some(name) = declaration.upcast.as_ref().and_then(|upcast| upcast.value.segments.last()) {
+        let name = name.ident.unraw().to_string();
+        constants
+            .extend(quote!(const UPCAST: ::core::option::Option<&'static str> = ::core::option::Option::Some(#name);));
     }
-    syn::parse2(attribute)
+    if let Some(unknown) = &declaration.unknown {
+        let variant = &unknown.value;
+        constants.extend(quote!(const UNKNOWN: ::convoke::UnknownFields = ::convoke::UnknownFields::#variant;));
+    }
+    if declaration.check.is_some() {
+        constants.extend(quote!(
+            const CHECK: bool = true;
+        ));
+    }
+    if let Some(key) = &declaration.unmanaged_key {
+        let Some(stored) = stored_name(columns, &key.value) else {
+            return Err(no_such_field(columns, &key.value));
+        };
+        constants.extend(
+            quote!(const UNMANAGED_KEY: ::core::option::Option<&'static str> = ::core::option::Option::Some(#stored);),
+        );
+    }
+    Ok(constants)
 }
 
 fn parse_struct(item: TokenStream) -> Result<ItemStruct> {
@@ -198,9 +197,9 @@ fn check_indexes(indexes: &[Index], columns: &[Column]) -> Result<()> {
             return Err(Error::new_spanned(&index.name, format!("an index needs fields: `{name} = [field]`")));
         }
         for (place, field) in index.fields.iter().enumerate() {
-            check_index_field(columns, field)?;
-            if index.fields[..place].contains(field) {
-                return Err(Error::new_spanned(field, format!("the index has `{field}` twice")));
+            check_index_field(columns, &field.name)?;
+            if index.fields[..place].iter().any(|earlier| earlier.name == field.name) {
+                return Err(Error::new_spanned(&field.name, format!("the index has `{}` twice", field.name)));
             }
         }
     }
@@ -215,8 +214,12 @@ fn check_index_field(columns: &[Column], field: &Ident) -> Result<()> {
         let message = "every index ends with the creation time and the id by itself; leave it out";
         return Err(Error::new_spanned(field, message));
     }
+    Err(no_such_field(columns, field))
+}
+
+fn no_such_field(columns: &[Column], field: &Ident) -> Error {
     let known = columns.iter().map(|column| format!("`{}`", column.ident.unraw())).collect::<Vec<_>>().join(", ");
-    Err(Error::new_spanned(field, format!("the struct has no field `{field}`; it has {known}")))
+    Error::new_spanned(field, format!("the struct has no field `{field}`; it has {known}"))
 }
 
 fn stored_name<'a>(columns: &'a [Column], field: &Ident) -> Option<&'a str> {

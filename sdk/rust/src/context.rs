@@ -12,6 +12,8 @@ use crate::error::Result;
 use crate::fetch::{Request, Response};
 use crate::log::Logger;
 use crate::random::Rng;
+use crate::sql::{self, SqlResult};
+use crate::transaction;
 
 /// What every context has.
 macro_rules! common_methods {
@@ -63,6 +65,14 @@ impl QueryCtx {
         &self.reader
     }
 
+    /// Runs one SQL statement in the call's own transaction: `ctx.sql("select $1::int as n", (5,))`.
+    ///
+    /// The parameters for `$1`, `$2` and so on are a tuple or an array, `()` for none. Values belong there and never
+    /// into the text. A query may only read. The project has to allow SQL; it runs under the project's role.
+    pub fn sql(&self, statement: &str, parameters: impl Serialize) -> Result<SqlResult> {
+        sql::run(statement, &parameters)
+    }
+
     common_methods!();
 }
 
@@ -70,6 +80,28 @@ impl MutationCtx {
     /// The database.
     pub fn db(&self) -> &Writer {
         &self.writer
+    }
+
+    /// A transaction within the mutation's: all of the work's writes happen, or none. Where the work returns an error,
+    /// its writes are undone, those before it stay, and the error comes back as a value to decide on.
+    ///
+    /// ```no_run
+    /// # use convoke::prelude::*;
+    /// # #[table("rooms", unique(by_name = [name]))]
+    /// # struct Room { name: String }
+    /// # fn example(ctx: &MutationCtx, name: String) -> Result<()> {
+    /// let made = ctx.transaction(|| ctx.db().insert(&Room { name: name.clone() }));
+    /// if made.is_err() {
+    ///     ctx.log().info("the room is there already");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What Postgres has against the writes, such as a value that is not unique, is told at the end of the work at the
+    /// latest, and undoes them too. Transactions nest.
+    pub fn transaction<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        transaction::nested(work)
     }
 }
 

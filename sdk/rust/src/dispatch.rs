@@ -38,6 +38,9 @@ impl<T: DeserializeOwned + JsonSchema> Argument for T {}
 /// Only compiles for what can be an argument.
 pub const fn assert_argument<T: Argument>() {}
 
+/// Only compiles for what can be an upcast. That it is registered as a rule is found out with the manifest.
+pub const fn assert_upcast<D: Argument, R: Reply>(_: fn(D, u32) -> Result<R>) {}
+
 /// What can be the result of a function.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the result of a function",

@@ -32,20 +32,29 @@
 
 #![warn(missing_docs)]
 
+mod aggregate;
 mod bindings;
+mod bytes;
+mod change;
 mod context;
 mod database;
 mod dispatch;
 mod document;
 mod error;
 mod fetch;
+mod filter;
+mod float;
 mod id;
 mod log;
 mod manifest;
+mod page;
 mod plan;
+mod query;
 mod random;
 mod schema;
+mod sql;
 mod table;
+mod transaction;
 
 #[doc(hidden)]
 pub mod __private;
@@ -54,20 +63,29 @@ pub use convoke_macros::{action, mutation, query, rule, table, value};
 pub use schemars::{self, JsonSchema};
 pub use serde_json::{self, Value, json};
 
+pub use crate::aggregate::{Aggregate, Grouped};
+pub use crate::bytes::Bytes;
+pub use crate::change::{Amount, Change};
 pub use crate::context::{ActionCtx, MutationCtx, QueryCtx};
-pub use crate::database::{Query, Reader, Writer};
+pub use crate::database::{Reader, Writer};
 pub use crate::document::Doc;
 pub use crate::error::{Error, Result};
 pub use crate::fetch::{Request, Response};
+pub use crate::filter::{Field, Filter, field};
+pub use crate::float::Float;
 pub use crate::id::Id;
 pub use crate::log::Logger;
+pub use crate::page::{Page, PageStatus, PaginationOptions};
+pub use crate::query::Query;
 pub use crate::random::{Integer, Rng};
-pub use crate::table::{Index, Table, Unset};
+pub use crate::sql::SqlResult;
+pub use crate::table::{Index, IndexField, Table, UnknownFields, Unset};
 
 /// What a component's code starts with: `use convoke::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        ActionCtx, Doc, Error, Id, JsonSchema, MutationCtx, QueryCtx, Request, Response, Result, Table, Unset, Value,
-        action, bail, ensure, json, mutation, query, rule, table, value,
+        ActionCtx, Aggregate, Bytes, Change, Doc, Error, Filter, Float, Id, JsonSchema, MutationCtx, Page,
+        PaginationOptions, QueryCtx, Request, Response, Result, Table, Unset, Value, action, bail, ensure, field, json,
+        mutation, query, rule, table, value,
     };
 }

@@ -1,13 +1,11 @@
 //! Documents as rows: what functions write, psql reads, and the other way round.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use convoke_model::{Code, Database, DatabaseError, Limits, Manifest, Schema};
-use convoke_store::{CallDatabase, Isolation, Store, StoreOptions};
+use convoke_model::{Code, Database, DatabaseError};
+use convoke_store::Isolation;
 use serde_json::{Value, json};
 
 use crate::harness::{TestHost, run};
+use crate::things::Things;
 
 #[test]
 fn psql_reads_and_writes_the_same_rows() {
@@ -94,7 +92,7 @@ fn the_index_of_the_demo_is_used() {
         .expect("rows");
         let rows = psql
             .query(
-                "explain select _id, _creation_time, data from demo.messages where (data->'channel') = '\"c7\"' \
+                "explain select _id, _creation_time, data from demo.messages where convoke.key(data->'channel') = convoke.key('\"c7\"') \
                  order by _creation_time desc, _id desc limit 50",
                 &[],
             )
@@ -124,55 +122,11 @@ fn a_large_seed_is_one_transaction() {
     });
 }
 
-/// The database as a mutation sees it, without a guest in between: a new one for each call.
-struct Mutations {
-    store: Store,
-    schema: Arc<Schema>,
-}
-
-impl Mutations {
-    async fn new(host: &TestHost) -> Self {
-        let manifest = r#"{"version":1,"functions":[{"name":"f","kind":"query"}],
-            "tables":[{"name":"things","indexes":[{"name":"by_n","fields":["n"]}]}]}"#;
-        let manifest = Manifest::parse(manifest).expect("a manifest");
-        let mut schema = Schema::merge([("test", manifest.tables.as_slice())]).expect("a schema");
-        let options = StoreOptions {
-            postgres: host.postgres.clone(),
-            project: "demo".to_owned(),
-            connections_max: 4,
-            limits: Limits::default(),
-        };
-        let store = Store::open(options).await.expect("a store");
-        store.sync(&mut schema).await.expect("a sync");
-        Self { store, schema: Arc::new(schema) }
-    }
-
-    fn call(&self, isolation: Isolation) -> CallDatabase {
-        self.store.call(Arc::clone(&self.schema), isolation, Instant::now() + Duration::from_secs(5))
-    }
-
-    async fn insert(&self, document: &str) -> String {
-        let mut call = self.call(Isolation::Serializable);
-        let id = call.insert("things", document).await.expect("an id");
-        call.commit().await.expect("a commit");
-        id
-    }
-
-    async fn get(&self, id: &str) -> Option<Value> {
-        let text = self.call(Isolation::SingleRead).get("things", id).await.expect("an answer")?;
-        let mut document: Value = serde_json::from_str(&text).expect("JSON");
-        let fields = document.as_object_mut().expect("an object");
-        assert_eq!(fields.remove("_id"), Some(json!(id)));
-        assert!(fields.remove("_creationTime").is_some_and(|time| time.is_number()));
-        Some(document)
-    }
-}
-
 #[test]
 fn writes_to_documents_that_were_not_read() {
     run(async {
         let host = TestHost::start(&[]).await;
-        let things = Mutations::new(&host).await;
+        let things = Things::new(&host).await;
         let id = things.insert(r#"{"n":1,"a":"b","c":{"d":1}}"#).await;
 
         let mut call = things.call(Isolation::Serializable);
@@ -197,7 +151,7 @@ fn writes_to_documents_that_were_not_read() {
 fn a_write_that_misses_its_document_undoes_the_whole_mutation() {
     run(async {
         let host = TestHost::start(&[]).await;
-        let things = Mutations::new(&host).await;
+        let things = Things::new(&host).await;
         let gone = things.insert("{}").await;
         let mut call = things.call(Isolation::Serializable);
         call.delete("things", &gone).await.expect("kept");
@@ -225,7 +179,7 @@ fn a_write_that_misses_its_document_undoes_the_whole_mutation() {
 fn a_mutation_reads_its_own_writes_and_dropping_it_undoes_them() {
     run(async {
         let host = TestHost::start(&[]).await;
-        let things = Mutations::new(&host).await;
+        let things = Things::new(&host).await;
         let mut call = things.call(Isolation::Serializable);
         let id = call.insert("things", r#"{"n":1}"#).await.expect("an id");
         assert!(call.get("things", &id).await.expect("an answer").is_some());
@@ -241,7 +195,7 @@ fn a_mutation_reads_its_own_writes_and_dropping_it_undoes_them() {
 fn numbers_sort_as_numbers_and_limits_are_limits() {
     run(async {
         let host = TestHost::start(&[]).await;
-        let things = Mutations::new(&host).await;
+        let things = Things::new(&host).await;
         for n in [10, 9, 100, 2, 9_007_199_254_740_993i64] {
             things.insert(&json!({ "n": n }).to_string()).await;
         }
@@ -274,7 +228,7 @@ fn numbers_sort_as_numbers_and_limits_are_limits() {
 fn a_second_read_asks_for_a_snapshot() {
     run(async {
         let host = TestHost::start(&[]).await;
-        let things = Mutations::new(&host).await;
+        let things = Things::new(&host).await;
         let id = things.insert("{}").await;
         let mut single = things.call(Isolation::SingleRead);
         assert!(single.get("things", &id).await.is_ok());

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
-use convoke_server::{ComponentSource, DeployError, Deployed, Host, HostConfig};
+use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -60,11 +60,13 @@ impl TestHost {
         let config = HostConfig {
             postgres: postgres.clone(),
             project: "demo".to_owned(),
+            caller: Caller::default(),
             cache_dir: cache.path().join("cache"),
             limits,
             connections_max: 8,
             site_dir: Some(workspace().join("public")),
             outbound_allow: vec!["http://127.0.0.1:9".to_owned()],
+            sql: true,
         };
         let host = Host::open(config).await.expect("a host");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -2,9 +2,12 @@
 
 mod calls;
 mod clocks;
+mod database;
 mod documents;
 mod harness;
 mod hostile;
 mod loading;
+mod reference;
 mod swaps;
+mod things;
 mod tidy;

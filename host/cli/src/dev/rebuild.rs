@@ -76,8 +76,8 @@ fn apply(change: &Change, builder: &mut Builder, output: &Output) {
     match builder.project().reload() {
         Ok(project) => {
             let (old, new) = (builder.project().manifest(), project.manifest());
-            let host_differs = (&old.name, &old.site, &old.limits, &old.outbound_allow)
-                != (&new.name, &new.site, &new.limits, &new.outbound_allow);
+            let host_differs = (&old.name, &old.site, &old.limits, &old.outbound_allow, old.sql_allow)
+                != (&new.name, &new.site, &new.limits, &new.outbound_allow, new.sql_allow);
             if host_differs {
                 output.warning("`convoke.toml`: only `[components]` is taken over now");
                 output.hint("stop `convoke dev` and start it again for the rest");

@@ -74,7 +74,13 @@ impl Planner<'_> {
         let publication = quote_identifier(&publication_name(self.project));
         let missing: Vec<String> = wanted
             .iter()
-            .filter(|table| !self.live.published.as_ref().is_some_and(|published| published.contains(**table)))
+            .filter(|table| {
+                !self
+                    .live
+                    .published
+                    .as_ref()
+                    .is_some_and(|published| published.all || published.tables.contains(**table))
+            })
             .map(|table| self.qualified(table))
             .collect();
         if missing.is_empty() {

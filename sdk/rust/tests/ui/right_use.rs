@@ -1,7 +1,7 @@
 //! Every form that the macros take.
 
 use convoke::prelude::*;
-use convoke::{Logger, Reader};
+use convoke::{Index, IndexField, Logger, Reader, UnknownFields};
 
 #[table("messages", index(by_channel = [channel], by_author = [author, channel]), index(by_kind = [r#type]))]
 pub struct Message {
@@ -18,6 +18,65 @@ pub struct Message {
 #[serde(rename_all = "camelCase")]
 struct User {
     full_name: String,
+}
+
+#[table(
+    "members",
+    index(by_rank = [group, desc(joined_at)]),
+    unique(by_email = [email]),
+    version = 2,
+    upcast = upgrades::upgrade_member,
+    unknown = "keep",
+    check,
+)]
+#[serde(rename_all = "camelCase")]
+struct Member {
+    email: String,
+    group: String,
+    joined_at: f64,
+    #[serde(default)]
+    desc: String,
+    photo: Option<Bytes>,
+    score: Float,
+}
+
+#[table("legacy_orders", unmanaged(key = order_id))]
+struct LegacyOrder {
+    #[serde(rename = "order-id")]
+    order_id: i64,
+}
+
+mod upgrades {
+    use convoke::prelude::*;
+
+    #[rule]
+    pub fn upgrade_member(mut document: Value, from: u32) -> Result<Value> {
+        ensure!(from == 1, "UNKNOWN_VERSION", "there is no version {from}");
+        document["group"] = json!("all");
+        Ok(document)
+    }
+}
+
+/// Documented.
+#[query]
+fn page(ctx: &QueryCtx, group: String, pagination_opts: PaginationOptions) -> Result<Page<Doc<Member>>> {
+    let here = field("email").exists().and(!field("desc").eq("gone").or(field("score").lt(0)));
+    ctx.db().query::<Member>().index("by_rank").eq("group", &group).filter(here).paginate(pagination_opts)
+}
+
+#[query]
+fn totals(ctx: &QueryCtx) -> Result<(u64, Option<String>, Vec<(String, u64)>)> {
+    let members = ctx.db().query::<Member>().index("by_rank");
+    let (count, last) = members.clone().aggregate([Aggregate::count(), Aggregate::max("email")])?;
+    Ok((count, last, members.group_by(["group"]).count()?))
+}
+
+#[mutation]
+fn vote(ctx: &MutationCtx, id: Id<Member>) -> Result<u64> {
+    ctx.transaction(|| ctx.db().update(&id, Change::new().inc("score", 1.5).append("tags", ["voted"])))?;
+    let gone = ctx.db().query::<Member>().index("by_rank").eq("group", "gone").gt("joinedAt", 5);
+    ctx.db().patch_where(gone.clone(), json!({ "photo": Unset }))?;
+    Ok(ctx.sql("select 1 as n where $1 = 1", (1,))?.count() + ctx.db().delete_where(gone)?)
 }
 
 #[value]
@@ -94,9 +153,17 @@ fn exists(ctx: &QueryCtx, user: &Id<User>) -> Result<bool> {
 }
 
 fn main() {
-    assert_eq!(<Message as Table>::INDEXES[1].fields, ["author", "channel"]);
-    assert_eq!(<Message as Table>::INDEXES[2].fields, ["type"]);
-    assert_eq!(<User as Table>::INDEXES[0].fields, ["fullName"]);
+    assert_eq!(<Message as Table>::INDEXES[1].fields, ["author", "channel"].map(IndexField::asc));
+    assert_eq!(<Message as Table>::INDEXES[2].fields, [IndexField::asc("type")]);
+    assert_eq!(<User as Table>::INDEXES[0].fields, [IndexField::asc("fullName")]);
+    let by_rank = Index::new("by_rank", const { &[IndexField::asc("group"), IndexField::desc("joinedAt")] });
+    let by_email = Index::unique("by_email", const { &[IndexField::asc("email")] });
+    assert_eq!(<Member as Table>::INDEXES, [by_rank, by_email]);
+    assert_eq!((<Member as Table>::VERSION, <Member as Table>::UPCAST), (2, Some("upgrade_member")));
+    assert_eq!((<Member as Table>::UNKNOWN, <Member as Table>::CHECK), (UnknownFields::Keep, true));
+    assert_eq!(<LegacyOrder as Table>::UNMANAGED_KEY, Some("order-id"));
+    assert_eq!((<User as Table>::VERSION, <User as Table>::UPCAST, <User as Table>::UNMANAGED_KEY), (1, None, None));
+    assert_eq!(<User as Table>::UNKNOWN, UnknownFields::Refuse);
     let user = User { full_name: "Ada".to_owned() };
     assert_eq!(convoke::serde_json::to_string(&user).unwrap(), r#"{"fullName":"Ada"}"#);
     let message = Message { channel: "a".to_owned(), author: Id::from("u"), r#type: None, sent_at: 1.0 };
@@ -106,7 +173,7 @@ fn main() {
         .into_iter()
         .map(|function| function.name)
         .collect();
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 11);
     assert!(names.contains(&"total"));
     assert!(nested::total as usize != 0);
 }

@@ -34,4 +34,50 @@ struct ReservedName {
     channel: String,
 }
 
+#[table("g", unique(by_email = [mail]))]
+struct UnknownUniqueField {
+    email: String,
+}
+
+#[table("h", index(by_email = [desc(mail)]))]
+struct UnknownDescendingField {
+    email: String,
+}
+
+#[table("i", index(by_both = [desc(email, name)]))]
+struct DescendingTwo {
+    email: String,
+    name: String,
+}
+
+#[table("j", index(by_email = [desc()]))]
+struct DescendingNothing {
+    email: String,
+}
+
+#[table("k", index(by_email = [asc(email)]))]
+struct Ascending {
+    email: String,
+}
+
+#[table("l", index(by_email = [lower(email)]))]
+struct Expression {
+    email: String,
+}
+
+#[table("m", index(by_email = [email]), unique(by_email = [email]))]
+struct SameNameUnique {
+    email: String,
+}
+
+#[table("n", index(by_email = [email, desc(email)]))]
+struct SameFieldDescending {
+    email: String,
+}
+
+#[table("o", unique = [email])]
+struct UniqueWithoutName {
+    email: String,
+}
+
 fn main() {}

@@ -1,0 +1,45 @@
+//! What changed in Postgres, in commit order, from its own log.
+//!
+//! A [`Feed`] follows one publication through one temporary slot of logical decoding (`pgoutput`, protocol version 1;
+//! Postgres' manual, "Logical Streaming Replication Protocol"). It sees every writer. Its consumer receives
+//! [`FeedEvent`]s and decides by them which results are stale: exactly those whose [`Snapshot`] does not contain a
+//! transaction that wrote into what they read.
+//!
+//! - Only top-level transaction ids appear, as in snapshots. They have 32 bits: [`widen`] them towards a snapshot's
+//!   `xmax`.
+//! - A transaction may arrive before snapshots contain it: test the snapshot of the new read too.
+//! - Not in the log, and so not in the feed: unlogged and temporary tables, sequences, `refresh materialized view`, and
+//!   `alter table` where it rewrites rows.
+//!
+//! Invariant: knows nothing of queries, documents or clients; reads, and never writes but for [`ensure_publication`].
+
+mod assemble;
+mod change;
+mod connect;
+mod decode;
+mod error;
+mod event;
+mod feed;
+mod metrics;
+mod options;
+mod outlet;
+mod provider;
+mod publication;
+mod server;
+mod snapshot;
+mod stream;
+mod wire;
+
+pub use change::{
+    Change, ChangeKind, Column, LogicalMessage, OldRow, Relation, ReplicaIdentity, Transaction, Tuple, Value,
+};
+pub use decode::DecodeError;
+pub use error::{FeedError, ServerError};
+pub use event::{FeedEvent, GapReason, Started, System};
+pub use feed::Feed;
+pub use metrics::FeedMetrics;
+pub use options::FeedOptions;
+pub use provider::Provider;
+pub use publication::{Coverage, ensure_publication};
+pub use server::{Probe, SlotProbe, probe};
+pub use snapshot::{Snapshot, SnapshotError, widen};

@@ -1,0 +1,123 @@
+//! Which tables are followed.
+
+use convoke_sql::{quote_identifier, quote_literal};
+use tokio_postgres::Client;
+
+use crate::error::FeedError;
+
+/// What a publication covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Coverage {
+    /// Every table of the schema, those made later too.
+    Schema,
+    /// These tables of the schema; [`ensure_publication`] has to run again when one is added.
+    Tables(Vec<String>),
+}
+
+/// Makes sure that a publication exists and covers the tables of a schema: the whole schema where the role is a
+/// superuser, else the tables that it has now. What else the publication covers stays. May run inside of a transaction;
+/// several hosts may run it at once.
+///
+/// A published table needs a primary key (or a replica identity), or Postgres refuses updates and deletes of it. In a
+/// list of tables such ones are left out; in a schema they cannot be.
+///
+/// # Errors
+/// [`FeedError::Statement`] when Postgres refuses: without a superuser the role has to own the tables and to have
+/// CREATE on the database.
+pub async fn ensure_publication(client: &Client, publication: &str, schema: &str) -> Result<Coverage, FeedError> {
+    let row = client.query_one("select rolsuper from pg_roles where rolname = current_user", &[]).await?;
+    let superuser: bool = row.try_get(0)?;
+    if superuser {
+        client.batch_execute(&publish_schema(publication, schema)).await?;
+        return Ok(Coverage::Schema);
+    }
+    client.batch_execute(&publish_tables(publication, schema)).await?;
+    if client.query_opt(SCHEMA_COVERED, &[&publication, &schema]).await?.is_some() {
+        return Ok(Coverage::Schema);
+    }
+    let rows = client.query(TABLES_COVERED, &[&publication, &schema]).await?;
+    let tables = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(Coverage::Tables(tables))
+}
+
+const SCHEMA_COVERED: &str = "select 1 from pg_publication_namespace n join pg_publication p on p.oid = n.pnpubid \
+     join pg_namespace s on s.oid = n.pnnspid where p.pubname = $1 and s.nspname = $2";
+const TABLES_COVERED: &str = "select c.relname::text from pg_publication_rel r join pg_publication p on p.oid = r.prpubid \
+     join pg_class c on c.oid = r.prrelid join pg_namespace s on s.oid = c.relnamespace \
+     where p.pubname = $1 and s.nspname = $2 order by 1";
+
+/// Two hosts take turns; the number is Convoke's alone ("convfeed" in ASCII).
+const TURNS: &str = "perform pg_advisory_xact_lock(7165066986972865892);";
+
+/// For a superuser.
+fn publish_schema(publication: &str, schema: &str) -> String {
+    let (name, text) = (quote_identifier(publication), quote_literal(publication));
+    let (schema, schema_text) = (quote_identifier(schema), quote_literal(schema));
+    block(&format!(
+        "begin
+  {TURNS}
+  if not exists (select from pg_publication where pubname = {text}) then
+    create publication {name} for tables in schema {schema};
+  elsif not exists (
+    select from pg_publication p
+      left join pg_publication_namespace n on n.pnpubid = p.oid
+      left join pg_namespace s on s.oid = n.pnnspid
+      where p.pubname = {text} and (p.puballtables or s.nspname = {schema_text})
+  ) then
+    alter publication {name} add tables in schema {schema};
+  end if;
+end"
+    ))
+}
+
+/// For everybody else: adds what is missing, and nothing where the schema is covered already.
+fn publish_tables(publication: &str, schema: &str) -> String {
+    let (name, text) = (quote_identifier(publication), quote_literal(publication));
+    let schema_text = quote_literal(schema);
+    block(&format!(
+        "declare
+  missing text;
+begin
+  {TURNS}
+  if not exists (select from pg_publication where pubname = {text}) then
+    create publication {name};
+  end if;
+  select string_agg(format('%I.%I', s.nspname, c.relname), ', ' order by c.relname) into missing
+    from pg_class c
+    join pg_namespace s on s.oid = c.relnamespace
+    join pg_publication p on p.pubname = {text}
+    where s.nspname = {schema_text} and c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
+      and (
+        c.relreplident = 'f'
+        or exists (
+          select from pg_index i
+          where i.indrelid = c.oid and (i.indisreplident or (c.relreplident = 'd' and i.indisprimary))
+        )
+      )
+      and not p.puballtables
+      and not exists (select from pg_publication_namespace n where n.pnpubid = p.oid and n.pnnspid = s.oid)
+      and not exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid);
+  if missing is not null then
+    execute 'alter publication ' || quote_ident({text}) || ' add table ' || missing;
+  end if;
+end"
+    ))
+}
+
+/// An anonymous block, its text quoted: names in it may hold anything.
+fn block(body: &str) -> String {
+    format!("do {}", quote_literal(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_names() {
+        let text = publish_schema("a'b\"c", "$$;");
+        assert!(text.starts_with("do 'begin"), "{text}");
+        assert!(text.contains("pubname = ''a''''b\"c''"), "{text}");
+        assert!(text.contains("create publication \"a''b\"\"c\" for tables in schema \"$$;\";"), "{text}");
+    }
+}

@@ -1,0 +1,375 @@
+//! What a table's documents may be: checked before they reach SQL.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use jsonschema::paths::Location;
+use jsonschema::{Keyword, ValidationError, Validator};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::arguments::{SchemaError, describe, first_error};
+use crate::id::DocumentId;
+use crate::manifest::UnknownFields;
+use crate::plan::is_undefined;
+use crate::schema::{Schema, Table};
+
+/// The schema keyword by which a string is the id of a document of the named table.
+const ID_KEYWORD: &str = "x-convoke-id";
+
+/// A project's tables with what checks their documents; made once a deployment, when the tables have their numbers.
+#[derive(Debug, Default)]
+pub struct Tables {
+    schema: Schema,
+    forms: BTreeMap<String, DocumentForm>,
+}
+
+/// The form of a table's documents.
+#[derive(Debug)]
+pub struct DocumentForm {
+    /// None where the manifest gives no schema.
+    whole: Option<Validator>,
+    /// Each top-level field alone, for patches.
+    fields: BTreeMap<String, Validator>,
+    required: BTreeSet<String>,
+    defaults: Map<String, Value>,
+    unknown: UnknownFields,
+}
+
+/// The first thing that is wrong with a document: where, what was expected, what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("field `{field}`: expected {expected}, found {found}")]
+pub struct DocumentError {
+    pub field: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl DocumentError {
+    /// The same for programs.
+    pub fn data(&self) -> Value {
+        json!({ "field": self.field, "expected": self.expected, "found": self.found })
+    }
+
+    fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { field: field.into(), expected: expected.into(), found: found.into() }
+    }
+}
+
+impl Tables {
+    /// # Errors
+    /// When a table's schema is not valid JSON Schema.
+    pub fn new(schema: Schema) -> Result<Self, SchemaError> {
+        let numbers: Arc<BTreeMap<String, u32>> =
+            Arc::new(schema.tables.values().map(|table| (table.name.clone(), table.number)).collect());
+        let forms = schema
+            .tables
+            .values()
+            .map(|table| Ok((table.name.clone(), DocumentForm::new(table, &numbers)?)))
+            .collect::<Result<_, SchemaError>>()?;
+        Ok(Self { schema, forms })
+    }
+
+    /// Whether any table may hold documents of an older form.
+    pub fn has_upcasts(&self) -> bool {
+        self.schema.tables.values().any(|table| table.version > 1)
+    }
+
+    pub fn form(&self, table: &str) -> Option<&DocumentForm> {
+        self.forms.get(table)
+    }
+}
+
+impl Deref for Tables {
+    type Target = Schema;
+
+    fn deref(&self) -> &Schema {
+        &self.schema
+    }
+}
+
+impl DocumentForm {
+    fn new(table: &Table, numbers: &Arc<BTreeMap<String, u32>>) -> Result<Self, SchemaError> {
+        let schema = &table.document;
+        let mut form = Self {
+            whole: None,
+            fields: BTreeMap::new(),
+            required: BTreeSet::new(),
+            defaults: Map::new(),
+            unknown: UnknownFields::Keep,
+        };
+        if schema.is_null() {
+            return Ok(form);
+        }
+        form.whole = Some(compile(schema, numbers)?);
+        let closed = !schema.get("additionalProperties").is_some_and(|more| *more != json!(false));
+        let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|_| closed) else {
+            return Ok(form);
+        };
+        form.unknown = table.unknown;
+        for (name, property) in properties {
+            if let Some(default) = property.get("default") {
+                form.defaults.insert(name.clone(), default.clone());
+            }
+            let mut alone = property.clone();
+            if let (Some(alone), Some(definitions)) = (alone.as_object_mut(), schema.get("$defs")) {
+                alone.insert("$defs".to_owned(), definitions.clone());
+            }
+            form.fields.insert(name.clone(), compile(&alone, numbers)?);
+        }
+        let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+        form.required = required.filter_map(Value::as_str).map(str::to_owned).collect();
+        Ok(form)
+    }
+
+    /// Checks a whole document; gives it as it is to be stored.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check<'a>(&self, text: &'a str) -> Result<Cow<'a, str>, DocumentError> {
+        let mut document = parse(text)?;
+        let mut changed = false;
+        for name in unfit_names(&document, self) {
+            match self.unknown {
+                UnknownFields::Strip => {
+                    document.remove(&name);
+                    changed = true;
+                }
+                UnknownFields::Keep => {}
+                UnknownFields::Refuse => return Err(self.unknown_field(&name, &document[&name])),
+            }
+        }
+        for (name, default) in &self.defaults {
+            // An absent option stays absent: its default is null.
+            if !default.is_null() && !document.contains_key(name) {
+                document.insert(name.clone(), default.clone());
+                changed = true;
+            }
+        }
+        let document = Value::Object(document);
+        if let Some(whole) = &self.whole {
+            check_with(whole, &document, "")?;
+        }
+        Ok(if changed { Cow::Owned(document.to_string()) } else { Cow::Borrowed(text) })
+    }
+
+    /// Checks the fields of a patch; gives those to set, as JSON text, and those to remove.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them.
+    pub fn check_patch<'a>(&self, text: &'a str) -> Result<(Cow<'a, str>, Vec<String>), DocumentError> {
+        let mut fields = parse(text)?;
+        let mut changed = false;
+        for name in unfit_names(&fields, self) {
+            match self.unknown {
+                UnknownFields::Strip => {
+                    fields.remove(&name);
+                    changed = true;
+                }
+                // A field that the form no longer has may be removed under every policy.
+                UnknownFields::Refuse if !is_undefined(&fields[&name]) => {
+                    return Err(self.unknown_field(&name, &fields[&name]));
+                }
+                UnknownFields::Keep | UnknownFields::Refuse => {}
+            }
+        }
+        let unset: Vec<String> =
+            fields.iter().filter(|(_, value)| is_undefined(value)).map(|(name, _)| name.clone()).collect();
+        for name in &unset {
+            if self.required.contains(name) {
+                return Err(DocumentError::new(name, "a value", "nothing: the patch removes a required field"));
+            }
+            fields.remove(name);
+            changed = true;
+        }
+        for (name, value) in &fields {
+            if let Some(validator) = self.fields.get(name) {
+                check_with(validator, value, name)?;
+            }
+        }
+        let set = if changed { Cow::Owned(Value::Object(fields).to_string()) } else { Cow::Borrowed(text) };
+        Ok((set, unset))
+    }
+
+    /// Checks that a field may be changed by an operation at all.
+    ///
+    /// # Errors
+    /// When documents of this table have no such field.
+    pub fn check_field(&self, name: &str) -> Result<(), DocumentError> {
+        check_name(name)?;
+        if self.unknown == UnknownFields::Keep || self.fields.contains_key(name) {
+            return Ok(());
+        }
+        Err(self.unknown_field(name, &Value::Null))
+    }
+
+    fn unknown_field(&self, name: &str, found: &Value) -> DocumentError {
+        let known: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+        DocumentError::new(name, format!("no such field (there are: {})", known.join(", ")), describe(found))
+    }
+}
+
+fn parse(text: &str) -> Result<Map<String, Value>, DocumentError> {
+    let whole = |found: String| DocumentError::new("document", "an object", found);
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => {
+            fields.keys().try_for_each(|name| check_name(name))?;
+            Ok(fields)
+        }
+        Ok(other) => Err(whole(describe(&other))),
+        Err(error) => Err(whole(format!("text that is not JSON: {error}"))),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), DocumentError> {
+    if !name.is_empty() && !name.starts_with(['_', '$']) {
+        return Ok(());
+    }
+    Err(DocumentError::new(name, "a name that is not empty and does not begin with `_` or `$`", "this one"))
+}
+
+fn unfit_names(document: &Map<String, Value>, form: &DocumentForm) -> Vec<String> {
+    if form.unknown == UnknownFields::Keep {
+        return Vec::new();
+    }
+    document.keys().filter(|name| !form.fields.contains_key(*name)).cloned().collect()
+}
+
+fn check_with(validator: &Validator, value: &Value, root: &str) -> Result<(), DocumentError> {
+    if validator.is_valid(value) {
+        return Ok(());
+    }
+    match first_error(validator, value, root) {
+        None => Ok(()),
+        Some(error) => Err(DocumentError { field: error.field, expected: error.expected, found: error.found }),
+    }
+}
+
+fn compile(schema: &Value, numbers: &Arc<BTreeMap<String, u32>>) -> Result<Validator, SchemaError> {
+    let numbers = Arc::clone(numbers);
+    jsonschema::options()
+        .with_keyword(ID_KEYWORD, move |_: &Map<String, Value>, value: &Value, _: Location| {
+            let table = value.as_str().unwrap_or_default().to_owned();
+            // A table that no component declares has no number to hold an id to.
+            let number = numbers.get(&table).copied();
+            Ok(Box::new(IdOf { table, number }) as Box<dyn for<'i> Keyword<'i>>)
+        })
+        .build(schema)
+        .map_err(|error| SchemaError(error.to_string()))
+}
+
+/// The keyword [`ID_KEYWORD`].
+struct IdOf {
+    table: String,
+    number: Option<u32>,
+}
+
+impl<'i> Keyword<'i> for IdOf {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if Keyword::is_valid(self, instance) {
+            return Ok(());
+        }
+        Err(ValidationError::custom(format!("an id of table `{}`", self.table)))
+    }
+
+    fn is_valid(&self, instance: &'i Value) -> bool {
+        let (Some(number), Some(text)) = (self.number, instance.as_str()) else { return true };
+        DocumentId::parse(text).is_ok_and(|id| id.table == number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::manifest::TableManifest;
+
+    fn tables(unknown: &str) -> Tables {
+        let manifest: TableManifest = serde_json::from_value(json!({
+            "name": "books", "unknown": unknown,
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "title": { "type": "string" },
+                    "copies": { "type": "integer", "default": 1 },
+                    "owner": { "type": ["string", "null"], "x-convoke-id": "members", "default": null },
+                    "at": { "$ref": "#/$defs/Place" },
+                },
+                "required": ["title"],
+                "$defs": { "Place": { "type": "object", "properties": { "shelf": { "type": "integer" } } } },
+            },
+        }))
+        .expect("a manifest");
+        let members: TableManifest = serde_json::from_value(json!({ "name": "members" })).expect("a manifest");
+        let mut schema = Schema::merge([("library", [manifest, members].as_slice())]).expect("no conflict");
+        for (number, table) in schema.tables.values_mut().enumerate() {
+            table.number = 10_001 + u32::try_from(number).expect("small");
+        }
+        Tables::new(schema).expect("valid schemas")
+    }
+
+    fn check(unknown: &str, document: &Value) -> Result<String, String> {
+        let tables = tables(unknown);
+        let form = tables.form("books").expect("a form");
+        let text = document.to_string();
+        form.check(&text).map(Cow::into_owned).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        let foreign = DocumentId { table: 10_001, uuid: Uuid::nil() }.to_string();
+        for (document, words) in [
+            (json!([]), "field `document`: expected an object, found an array of 0"),
+            (json!({}), "field `title`: expected a value, found nothing: the field is missing"),
+            (json!({ "title": 1 }), "field `title`: expected a string, found the number 1"),
+            (json!({ "title": "a", "_id": 1 }), "field `_id`: expected a name that is not empty"),
+            (json!({ "title": "a", "titel": 1 }), "expected no such field (there are: at, copies, owner, title)"),
+            (json!({ "title": "a", "copies": 1.5 }), "field `copies`: expected an integer, found the number 1.5"),
+            (json!({ "title": "a", "at": { "shelf": "b" } }), "field `at.shelf`: expected an integer"),
+            (json!({ "title": "a", "owner": "bob" }), "field `owner`: expected an id of table `members`"),
+            (json!({ "title": "a", "owner": foreign }), "field `owner`: expected an id of table `members`"),
+        ] {
+            let error = check("refuse", &document).expect_err(&document.to_string());
+            assert!(error.contains(words), "{document}: {error}");
+        }
+    }
+
+    #[test]
+    fn fills_in_defaults_and_treats_unknown_fields_as_told() {
+        let owner = DocumentId { table: 10_002, uuid: Uuid::nil() }.to_string();
+        let document = json!({ "title": "a", "owner": owner, "x": 1 });
+        assert!(check("refuse", &document).is_err());
+        let stored =
+            |unknown| serde_json::from_str::<Value>(&check(unknown, &document).expect("a document")).expect("JSON");
+        assert_eq!(stored("keep"), json!({ "title": "a", "owner": owner, "x": 1, "copies": 1 }));
+        assert_eq!(stored("strip"), json!({ "title": "a", "owner": owner, "copies": 1 }));
+    }
+
+    #[test]
+    fn a_patch_is_checked_field_by_field() {
+        let tables = tables("refuse");
+        let form = tables.form("books").expect("a form");
+        let patch = |fields: Value| {
+            let text = fields.to_string();
+            let (set, unset) = form.check_patch(&text).map_err(|error| error.to_string())?;
+            Ok::<_, String>((set.into_owned(), unset))
+        };
+        let undefined = json!({ "$undefined": null });
+        assert_eq!(
+            patch(json!({ "copies": 2, "owner": undefined, "gone": undefined })),
+            Ok((r#"{"copies":2}"#.to_owned(), vec!["gone".to_owned(), "owner".to_owned()]))
+        );
+        for (fields, words) in [
+            (json!({ "title": undefined }), "the patch removes a required field"),
+            (json!({ "copies": "2" }), "field `copies`: expected an integer, found the string \"2\""),
+            (json!({ "at": { "shelf": "b" } }), "field `at.shelf`"),
+            (json!({ "gone": 1 }), "no such field"),
+        ] {
+            let error = patch(fields).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

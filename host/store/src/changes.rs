@@ -1,0 +1,304 @@
+//! Writing documents.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use convoke_model::{Code, DatabaseError, DocumentError, DocumentId, Failure, Plan, Table};
+use convoke_sql::{Existence, Rows, Statement};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::call::{CallDatabase, Isolation, Known, invalid, known};
+use crate::reads::{stored, too_many};
+
+/// Keeps the documents of one call in order where they share a millisecond; an eighth of a float's resolution today.
+const CREATION_STEP_MS: f64 = 1.0 / 512.0;
+
+impl CallDatabase {
+    pub(crate) async fn insert_document(&mut self, table: &str, document: &str) -> Result<String, DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let known = known(&tables, table)?;
+        if !known.table.is_managed() {
+            return self.insert_unmanaged(known.table, document).await;
+        }
+        let document = self.checked(known, document)?;
+        let id = self.keep_insert(known.table, document.into_owned());
+        self.flush_if_full().await?;
+        Ok(id.to_string())
+    }
+
+    pub(crate) async fn insert_documents(&mut self, table: &str, documents: &str) -> Result<String, DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let known = managed(&tables, table)?;
+        let documents: Vec<&RawValue> = serde_json::from_str(documents)
+            .map_err(|error| invalid(format!("the documents are not a JSON array: {error}")))?;
+        let rows_max = self.store.inner.limits.rows_max;
+        if documents.len() > rows_max as usize {
+            return Err(too_many(rows_max));
+        }
+        // All are checked before the first is kept: a refused one leaves none behind.
+        let mut checked = Vec::with_capacity(documents.len());
+        for (position, document) in documents.into_iter().enumerate() {
+            let document = self.checked(known, document.get()).map_err(|error| at_item(error, position))?;
+            checked.push(document.into_owned());
+        }
+        let mut ids = String::with_capacity(checked.len() * 36 + 2);
+        ids.push('[');
+        for (position, document) in checked.into_iter().enumerate() {
+            ids.push_str(if position == 0 { "\"" } else { ",\"" });
+            self.keep_insert(known.table, document).write_to(&mut ids);
+            ids.push('"');
+        }
+        ids.push(']');
+        self.flush_if_full().await?;
+        Ok(ids)
+    }
+
+    pub(crate) async fn patch_document(&mut self, table: &str, id: &str, fields: &str) -> Result<(), DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let known = known(&tables, table)?;
+        if !known.table.is_managed() {
+            return self.patch_unmanaged(known.table, id, fields).await;
+        }
+        let id = Self::id(known.table, id)?;
+        let (set, unset) = self.checked_patch(known, fields)?;
+        if known.table.version > 1 && self.bring_up_to_date(known.table, id).await? {
+            // The row is known now, and of the newest form.
+        }
+        let existence = self.existence(id);
+        if unset.is_empty() {
+            self.writes.update(known.table, Rows::Patch, id.uuid, set.into_owned(), existence);
+        } else {
+            self.writes.unset(&known.table.name, id.uuid, set.into_owned(), unset, existence);
+        }
+        self.flush_if_full().await
+    }
+
+    pub(crate) async fn replace_document(
+        &mut self,
+        table: &str,
+        id: &str,
+        document: &str,
+    ) -> Result<(), DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let known = managed(&tables, table)?;
+        let id = Self::id(known.table, id)?;
+        let document = self.checked(known, document)?;
+        let existence = self.existence(id);
+        self.writes.update(known.table, Rows::Replace, id.uuid, document.into_owned(), existence);
+        self.flush_if_full().await
+    }
+
+    pub(crate) async fn delete_document(&mut self, table: &str, id: &str) -> Result<(), DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let known = known(&tables, table)?;
+        if !known.table.is_managed() {
+            return self.delete_unmanaged(known.table, id).await;
+        }
+        let id = Self::id(known.table, id)?;
+        let existence = self.existence(id);
+        self.known.remove(&id);
+        self.writes.delete(&known.table.name, id.uuid, existence);
+        self.flush_if_full().await
+    }
+
+    pub(crate) async fn update_document(
+        &mut self,
+        table: &str,
+        id: &str,
+        operations: &str,
+    ) -> Result<(), DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let known = managed(&tables, table)?;
+        let id = Self::id(known.table, id)?;
+        check_operations(known, operations)?;
+        if known.table.version > 1 {
+            self.bring_up_to_date(known.table, id).await?;
+        }
+        let existence = self.existence(id);
+        self.writes.update(known.table, Rows::Apply, id.uuid, operations.to_owned(), existence);
+        self.flush_if_full().await
+    }
+
+    pub(crate) async fn patch_selected(&mut self, plan: &str, fields: &str) -> Result<u64, DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let (plan, known) = selection(&tables, plan)?;
+        let index = plan.check(known.table).map_err(|error| invalid(error.to_string()))?;
+        let (set, unset) = self.checked_patch(known, fields)?;
+        if known.table.version > 1 {
+            self.bring_all_up_to_date(known.table, &plan).await?;
+        }
+        let project = &self.store.inner.project;
+        self.count(convoke_sql::patch_where(project, known.table, &plan, &index, set.into_owned(), unset)).await
+    }
+
+    pub(crate) async fn delete_selected(&mut self, plan: &str) -> Result<u64, DatabaseError> {
+        self.check_usable()?;
+        let tables = Arc::clone(&self.tables);
+        let (plan, known) = selection(&tables, plan)?;
+        let index = plan.check(known.table).map_err(|error| invalid(error.to_string()))?;
+        // Which rows are left is not known here.
+        self.known.clear();
+        self.count(convoke_sql::delete_where(&self.store.inner.project, known.table, &plan, &index)).await
+    }
+
+    async fn count(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
+        let rows = self.read(statement).await?;
+        let count: i64 = rows
+            .first()
+            .map_or(Ok(0), |row| row.try_get(0))
+            .map_err(|error| DatabaseError::Failed(Failure::internal(format!("a count: {error}"))))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Reads a document and, where it is stored in an older form, writes the newest in its place.
+    async fn bring_up_to_date(&mut self, table: &Table, id: DocumentId) -> Result<bool, DatabaseError> {
+        let rows = self.read(convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let version: i32 = row.try_get(3).map_err(|error| Failure::internal(format!("a version: {error}")))?;
+        self.known.insert(id);
+        if version.unsigned_abs() >= table.version {
+            return Ok(false);
+        }
+        let newest = self.upcast(table, stored(row)?.data, version.unsigned_abs()).await?;
+        self.writes.update(table, Rows::Replace, id.uuid, newest, Existence::Known);
+        Ok(true)
+    }
+
+    async fn bring_all_up_to_date(&mut self, table: &Table, plan: &Plan) -> Result<(), DatabaseError> {
+        let json = serde_json::to_string(plan).map_err(|error| Failure::internal(error.to_string()))?;
+        let documents: Vec<Map<String, Value>> = serde_json::from_str(&self.run_plan(&json).await?)
+            .map_err(|error| Failure::internal(format!("a document: {error}")))?;
+        for mut document in documents {
+            document.remove("_creationTime");
+            let Some(Value::String(id)) = document.remove("_id") else { continue };
+            let id = Self::id(table, &id)?;
+            self.writes.update(table, Rows::Replace, id.uuid, Value::Object(document).to_string(), Existence::Known);
+        }
+        Ok(())
+    }
+
+    fn keep_insert(&mut self, table: &Table, document: String) -> DocumentId {
+        let id = DocumentId { table: table.number, uuid: Uuid::now_v7() };
+        let creation_time = self.next_creation_time();
+        self.writes.insert(&table.name, id.uuid, creation_time, document);
+        if self.options.isolation == Isolation::Serializable {
+            self.known.insert(id);
+        }
+        id
+    }
+
+    /// A time that no other document of this call has.
+    fn next_creation_time(&mut self) -> f64 {
+        let now = now_ms();
+        self.creation_time_ms =
+            if now > self.creation_time_ms { now } else { self.creation_time_ms + CREATION_STEP_MS };
+        self.creation_time_ms
+    }
+
+    fn checked<'a>(&self, known: Known<'_>, document: &'a str) -> Result<Cow<'a, str>, DatabaseError> {
+        self.check_size(document)?;
+        match known.form {
+            Some(form) => form.check(document).map_err(|error| refused(known.table, &error)),
+            None => Ok(Cow::Borrowed(document)),
+        }
+    }
+
+    fn checked_patch<'a>(
+        &self,
+        known: Known<'_>,
+        fields: &'a str,
+    ) -> Result<(Cow<'a, str>, Vec<String>), DatabaseError> {
+        self.check_size(fields)?;
+        match known.form {
+            Some(form) => form.check_patch(fields).map_err(|error| refused(known.table, &error)),
+            None => Ok((Cow::Borrowed(fields), Vec::new())),
+        }
+    }
+
+    pub(crate) fn check_size(&self, text: &str) -> Result<(), DatabaseError> {
+        let bytes_max = self.store.inner.limits.document_bytes_max;
+        if text.len() <= bytes_max {
+            return Ok(());
+        }
+        Err(invalid(format!("a document of {} bytes is over the limit of {bytes_max}", text.len())))
+    }
+}
+
+fn managed<'a>(tables: &'a convoke_model::Tables, name: &str) -> Result<Known<'a>, DatabaseError> {
+    let known = known(tables, name)?;
+    if known.table.is_managed() {
+        return Ok(known);
+    }
+    Err(invalid(format!("`{name}` is an unmanaged table: it takes insert, patch and delete, one row each")))
+}
+
+fn selection<'a>(tables: &'a convoke_model::Tables, plan: &str) -> Result<(Plan, Known<'a>), DatabaseError> {
+    let plan = Plan::parse(plan).map_err(|error| invalid(error.to_string()))?;
+    let known = managed(tables, &plan.table)?;
+    if plan.page.is_some() || !plan.aggregate.is_empty() {
+        return Err(invalid("a write by query takes no page and no aggregate"));
+    }
+    Ok((plan, known))
+}
+
+fn refused(table: &Table, error: &DocumentError) -> DatabaseError {
+    let mut data = error.data();
+    data["table"] = json!(table.name);
+    let failure =
+        Failure::new(Code::InvalidArgs, format!("the document of table `{}` is refused: {error}", table.name));
+    DatabaseError::Refused(failure.with_data(data))
+}
+
+/// Says which of many documents was refused.
+fn at_item(error: DatabaseError, position: usize) -> DatabaseError {
+    match error {
+        DatabaseError::Refused(mut failure) => {
+            failure.message = format!("document {position}: {}", failure.message);
+            if let Some(Value::Object(data)) = &mut failure.data {
+                data.insert("index".to_owned(), json!(position));
+            }
+            DatabaseError::Refused(failure)
+        }
+        other => other,
+    }
+}
+
+/// Operations are known, one a field, and have operands that fit.
+fn check_operations(known: Known<'_>, operations: &str) -> Result<(), DatabaseError> {
+    let operations: Map<String, Value> = serde_json::from_str(operations)
+        .map_err(|error| invalid(format!("the operations are not a JSON object: {error}")))?;
+    for (field, operation) in &operations {
+        if let Some(form) = known.form {
+            form.check_field(field).map_err(|error| refused(known.table, &error))?;
+        }
+        let single = operation.as_object().filter(|operation| operation.len() == 1).and_then(|it| it.iter().next());
+        let fits = match single {
+            Some((name, operand)) => match name.as_str() {
+                "inc" => operand.is_number(),
+                "append" => operand.is_array(),
+                "max" | "min" => true,
+                _ => false,
+            },
+            None => false,
+        };
+        if !fits {
+            return Err(invalid(format!(
+                "field `{field}`: an operation is `{{\"inc\": number}}`, `{{\"append\": [values]}}`, `{{\"max\": value}}` or `{{\"min\": value}}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn now_ms() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
+}

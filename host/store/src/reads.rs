@@ -1,0 +1,274 @@
+//! Reading documents.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use convoke_model::{
+    Cursor, DatabaseError, DocumentId, Failure, Ids, Index, Page, Plan, Position, PositionParts, Range, Read, Table,
+};
+use convoke_sql::Bounds;
+use serde_json::{Map, Value};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::call::{CallDatabase, Isolation, invalid, known};
+use crate::document::{Stored, push_document};
+use crate::error::{Phase, explain};
+
+impl CallDatabase {
+    pub(crate) async fn get_document(&mut self, table: &str, id: &str) -> Result<Option<String>, DatabaseError> {
+        let tables = Arc::clone(&self.tables);
+        let table = known(&tables, table)?.table;
+        if !table.is_managed() {
+            return self.get_unmanaged(table, id).await;
+        }
+        let id = Self::id(table, id)?;
+        let rows = self.read(convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
+        self.observe(|| Read::Document { table: table.number, id: id.uuid });
+        let Some(row) = rows.first() else { return Ok(None) };
+        let mut json = String::new();
+        self.render_one(&mut json, table, row).await?;
+        Ok(Some(json))
+    }
+
+    pub(crate) async fn get_documents(&mut self, table: &str, ids: &[String]) -> Result<String, DatabaseError> {
+        let tables = Arc::clone(&self.tables);
+        let table = known(&tables, table)?.table;
+        let rows_max = self.store.inner.limits.rows_max;
+        if ids.len() > rows_max as usize {
+            return Err(too_many(rows_max));
+        }
+        if !table.is_managed() {
+            return Err(invalid(format!("`{}` is an unmanaged table: get its rows one by one", table.name)));
+        }
+        let ids = ids.iter().map(|id| Self::id(table, id)).collect::<Result<Vec<_>, _>>()?;
+        let wanted: HashSet<Uuid> = ids.iter().map(|id| id.uuid).collect();
+        let mut wanted: Vec<Uuid> = wanted.into_iter().collect();
+        wanted.sort_unstable();
+        if self.options.observe {
+            let reads = wanted.iter().map(|id| Read::Document { table: table.number, id: *id });
+            self.observed.reads.reads.extend(reads);
+        }
+        let rows = self.read(convoke_sql::get_many(&self.store.inner.project, table, wanted)).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let stored = stored(row)?;
+            let mut json = String::new();
+            self.render_one(&mut json, table, row).await?;
+            found.insert(stored.id, json);
+        }
+        let documents: Vec<&str> = ids.iter().map(|id| found.get(&id.uuid).map_or("null", String::as_str)).collect();
+        Ok(format!("[{}]", documents.join(",")))
+    }
+
+    pub(crate) async fn run_plan(&mut self, plan: &str) -> Result<String, DatabaseError> {
+        let tables = Arc::clone(&self.tables);
+        let plan = Plan::parse(plan).map_err(|error| invalid(error.to_string()))?;
+        let table = known(&tables, &plan.table)?.table;
+        if !table.is_managed() {
+            return self.query_unmanaged(table, &plan).await;
+        }
+        let index = plan.check(table).map_err(|error| invalid(error.to_string()))?;
+        if plan.filter.is_some() && plan.conditions.is_empty() {
+            self.store.warn_of_scan(table);
+        }
+        if let Some(page) = &plan.page {
+            return self.run_page(table, &plan, index, page).await;
+        }
+        if !plan.aggregate.is_empty() {
+            return self.run_aggregate(table, &plan, index).await;
+        }
+        let rows_max = self.store.inner.limits.rows_max;
+        let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
+        let statement = convoke_sql::query(&self.store.inner.project, table, &plan, &index, Bounds::default(), limit);
+        let rows = self.read(statement).await?;
+        if rows.len() > rows_max as usize {
+            return Err(too_many(rows_max));
+        }
+        if self.options.observe && plan.limit != Some(0) {
+            let mut ranges = plan.ranges(&index);
+            if let ([range], Some(last)) = (ranges.as_mut_slice(), rows.last().filter(|_| rows.len() == limit as usize))
+            {
+                range.end_at(&position(&index, last)?, plan.order);
+            }
+            let ids = if plan.offset.is_some() { Ids::Unknown } else { Ids::Known(ids(&rows)?) };
+            self.observe_ranges(table, index, ranges, ids);
+        }
+        self.render(table, &rows).await
+    }
+
+    /// One page, and the cursors to those beside it.
+    async fn run_page(
+        &mut self,
+        table: &Table,
+        plan: &Plan,
+        index: Index,
+        page: &Page,
+    ) -> Result<String, DatabaseError> {
+        let limits = &self.store.inner.limits;
+        let size = plan.limit.unwrap_or(limits.rows_max).min(limits.rows_max);
+        if size == 0 {
+            return Err(invalid("a page has at least one document: its limit is 0"));
+        }
+        let key = self.store.inner.cursor_key.clone();
+        let read = |text: &str| key.verify(plan, text).map_err(|error| invalid_cursor(error.to_string()));
+        let after = page.cursor.as_deref().map(read).transpose()?;
+        // A page that runs again ends where it ended before, so that it grows or shrinks and its neighbours stay.
+        let journal = self.options.journal.take();
+        let until = match &page.end {
+            Some(end) => Some(read(end)?),
+            None => journal.and_then(|end| key.verify(plan, &end).ok()),
+        };
+        if after == Some(Cursor::End) {
+            return Ok(page_json("[]", true, &key.sign(plan, &Cursor::End), None));
+        }
+        let parts = |cursor: &Option<Cursor>| match cursor {
+            Some(Cursor::After(position)) => {
+                position.parts(&index).map(Some).ok_or_else(|| invalid_cursor("the cursor is of another index"))
+            }
+            _ => Ok(None),
+        };
+        let (from, to): (Option<PositionParts>, Option<PositionParts>) = (parts(&after)?, parts(&until)?);
+        let bounds = Bounds { after: from.as_ref(), until: to.as_ref() };
+        let limit = if until.is_some() { limits.rows_max + 1 } else { size };
+        let rows_max = limits.rows_max;
+        let statement = convoke_sql::query(&self.store.inner.project, table, plan, &index, bounds, limit);
+        let rows = self.read(statement).await?;
+        if rows.len() > rows_max as usize {
+            return Err(too_many(rows_max));
+        }
+        let end = match (until, rows.last()) {
+            (Some(until), _) => until,
+            (None, Some(last)) if rows.len() == limit as usize => Cursor::After(position(&index, last)?),
+            _ => Cursor::End,
+        };
+        let middle = match rows.get((rows.len() / 2).wrapping_sub(1)) {
+            Some(row) if rows.len() > 1 => Some(key.sign(plan, &Cursor::After(position(&index, row)?))),
+            _ => None,
+        };
+        if self.options.observe {
+            let mut ranges = plan.ranges(&index);
+            for range in &mut ranges {
+                if let Some(Cursor::After(position)) = &after {
+                    range.start_after(position, plan.order);
+                }
+                if let Cursor::After(position) = &end {
+                    range.end_at(position, plan.order);
+                }
+            }
+            let ids = Ids::Known(ids(&rows)?);
+            self.observe_ranges(table, index, ranges, ids);
+        }
+        let next = key.sign(plan, &end);
+        let documents = self.render(table, &rows).await?;
+        self.observed.journal = Some(next.clone());
+        Ok(page_json(&documents, end == Cursor::End, &next, middle.as_deref()))
+    }
+
+    async fn run_aggregate(&mut self, table: &Table, plan: &Plan, index: Index) -> Result<String, DatabaseError> {
+        let rows_max = self.store.inner.limits.rows_max;
+        let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
+        let rows = self.read(convoke_sql::aggregate(&self.store.inner.project, table, plan, &index, limit)).await?;
+        if rows.len() > rows_max as usize {
+            return Err(too_many(rows_max));
+        }
+        if self.options.observe {
+            let ranges = plan.ranges(&index);
+            self.observe_ranges(table, index, ranges, Ids::Unknown);
+        }
+        let values =
+            rows.iter().map(crate::document::json_column).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        Ok(match values.as_slice() {
+            [value] if plan.group_by.is_empty() => (*value).to_owned(),
+            values => format!("[{}]", values.join(",")),
+        })
+    }
+
+    /// Renders rows as a JSON array and remembers that they exist.
+    async fn render(&mut self, table: &Table, rows: &[Row]) -> Result<String, DatabaseError> {
+        let mut json = String::with_capacity(rows.len() * 256 + 2);
+        json.push('[');
+        for (position, row) in rows.iter().enumerate() {
+            if position > 0 {
+                json.push(',');
+            }
+            self.render_one(&mut json, table, row).await?;
+        }
+        json.push(']');
+        Ok(json)
+    }
+
+    async fn render_one(&mut self, json: &mut String, table: &Table, row: &Row) -> Result<(), DatabaseError> {
+        let mut stored = stored(row)?;
+        let newest;
+        if table.version > 1 {
+            let version: i32 = row.try_get(3).map_err(unreadable)?;
+            if version.unsigned_abs() < table.version {
+                newest = self.upcast(table, stored.data, version.unsigned_abs()).await?;
+                stored.data = &newest;
+            }
+        }
+        push_document(json, table.number, &stored);
+        if self.options.isolation == Isolation::Serializable {
+            self.known.insert(DocumentId { table: table.number, uuid: stored.id });
+        }
+        Ok(())
+    }
+
+    /// The newest form of a document that was stored in an older one.
+    pub(crate) async fn upcast(&self, table: &Table, data: &str, from: u32) -> Result<String, DatabaseError> {
+        let (Some(upcast), Some(function)) = (&self.options.upcast, &table.upcast) else {
+            let detail =
+                format!("table `{}` has rows of version {from} and no upcast to {}", table.name, table.version);
+            return Err(Failure::internal(detail).into());
+        };
+        upcast.upcast(function, data, from).await.map_err(DatabaseError::Failed)
+    }
+
+    fn observe(&mut self, read: impl FnOnce() -> Read) {
+        if self.options.observe {
+            self.observed.reads.reads.push(read());
+        }
+    }
+
+    fn observe_ranges(&mut self, table: &Table, index: Index, ranges: Vec<Range>, ids: Ids) {
+        self.observe(|| Read::Range { table: table.number, index: Arc::new(index), ranges, ids });
+    }
+}
+
+pub(crate) fn stored(row: &Row) -> Result<Stored<'_>, DatabaseError> {
+    Stored::of(row).map_err(unreadable)
+}
+
+fn ids(rows: &[Row]) -> Result<Vec<Uuid>, DatabaseError> {
+    rows.iter().map(|row| stored(row).map(|stored| stored.id)).collect()
+}
+
+/// Where a row lies in an index.
+fn position(index: &Index, row: &Row) -> Result<Position, DatabaseError> {
+    let stored = stored(row)?;
+    let data: Map<String, Value> = if index.fields.is_empty() {
+        Map::new()
+    } else {
+        serde_json::from_str(stored.data).map_err(|error| Failure::internal(format!("a stored document: {error}")))?
+    };
+    Ok(Position::of(index, &data, stored.creation_time, stored.id))
+}
+
+fn page_json(documents: &str, is_done: bool, next: &str, split: Option<&str>) -> String {
+    let split = split.map_or("null".to_owned(), |split| format!("\"{split}\""));
+    format!(r#"{{"page":{documents},"isDone":{is_done},"continueCursor":"{next}","splitCursor":{split}}}"#)
+}
+
+fn invalid_cursor(message: impl Into<String>) -> DatabaseError {
+    let code = convoke_model::Code::Application("InvalidCursor".to_owned());
+    DatabaseError::Refused(Failure::new(code, format!("InvalidCursor: {}", message.into())))
+}
+
+fn unreadable(error: tokio_postgres::Error) -> DatabaseError {
+    explain(&error, Phase::BeforeCommit)
+}
+
+pub(crate) fn too_many(rows_max: u32) -> DatabaseError {
+    invalid(format!("the read selects more than {rows_max} documents: give it a limit"))
+}

@@ -1,0 +1,200 @@
+//! Tables that are somebody else's: rows of columns, known by one of them.
+
+use std::sync::Arc;
+
+use convoke_model::{
+    CREATION_TIME, Code, Condition, DatabaseError, Failure, Filter, Operator, Order, Plan, Read, Table, TableKind,
+    is_undefined,
+};
+use convoke_sql::quote_identifier;
+use serde_json::{Map, Value};
+use tokio_postgres::types::ToSql;
+
+use crate::call::{CallDatabase, Isolation, invalid};
+use crate::document::json_column;
+use crate::reads::too_many;
+use crate::statement::JsonParameter;
+
+impl CallDatabase {
+    pub(crate) async fn get_unmanaged(&mut self, table: &Table, id: &str) -> Result<Option<String>, DatabaseError> {
+        let text = format!("{} where {} = $1", self.select(table), key(table));
+        let rows = self.unmanaged(table, &text, vec![Value::String(id.to_owned())]).await?;
+        Ok(rows.into_iter().next())
+    }
+
+    pub(crate) async fn query_unmanaged(&mut self, table: &Table, plan: &Plan) -> Result<String, DatabaseError> {
+        if plan.index.is_some()
+            || plan.page.is_some()
+            || !plan.aggregate.is_empty()
+            || plan.conditions.iter().any(|condition| condition.field == CREATION_TIME)
+        {
+            return Err(invalid(format!(
+                "`{}` is an unmanaged table: it takes conditions on columns, an order, a limit and an offset",
+                table.name
+            )));
+        }
+        let rows_max = self.store.inner.limits.rows_max;
+        let mut text = self.select(table);
+        let mut parameters = Vec::new();
+        let conditions = plan.conditions.iter().cloned().map(Filter::Compare).chain(plan.filter.clone());
+        text.push_str(" where ");
+        push_filter(&mut text, &mut parameters, &Filter::And { and: conditions.collect() });
+        let order = if plan.order == Order::Desc { " desc" } else { "" };
+        let limit = u64::from(plan.limit.unwrap_or(u32::MAX).min(rows_max + 1));
+        let offset = plan.offset.unwrap_or(0);
+        text.push_str(&format!(" order by {}{order} limit {limit} offset {offset}", key(table)));
+        let rows = self.unmanaged(table, &text, parameters).await?;
+        if rows.len() > rows_max as usize {
+            return Err(too_many(rows_max));
+        }
+        Ok(format!("[{}]", rows.join(",")))
+    }
+
+    /// Returns the new row's key.
+    pub(crate) async fn insert_unmanaged(&mut self, table: &Table, document: &str) -> Result<String, DatabaseError> {
+        let (columns, values) = self.columns(document)?;
+        let places: Vec<String> = (1..=values.len()).map(|number| format!("${number}")).collect();
+        let row = if columns.is_empty() {
+            "default values".to_owned()
+        } else {
+            format!("({}) values ({})", columns.join(", "), places.join(", "))
+        };
+        let text = format!("insert into {} {row} returning to_json({}::text)", self.relation(table), key(table));
+        let rows = self.unmanaged(table, &text, values).await?;
+        let id = rows.first().and_then(|json| serde_json::from_str::<String>(json).ok());
+        id.ok_or_else(|| Failure::internal("an insert returned no key").into())
+    }
+
+    pub(crate) async fn patch_unmanaged(&mut self, table: &Table, id: &str, fields: &str) -> Result<(), DatabaseError> {
+        let (columns, mut values) = self.columns(fields)?;
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let set: Vec<String> =
+            columns.iter().enumerate().map(|(position, column)| format!("{column} = ${}", position + 1)).collect();
+        values.push(Value::String(id.to_owned()));
+        let text = format!(
+            "update {} set {} where {} = ${} returning '1'::json",
+            self.relation(table),
+            set.join(", "),
+            key(table),
+            values.len()
+        );
+        let rows = self.unmanaged(table, &text, values).await?;
+        found(table, &rows)
+    }
+
+    pub(crate) async fn delete_unmanaged(&mut self, table: &Table, id: &str) -> Result<(), DatabaseError> {
+        let text = format!("delete from {} where {} = $1 returning '1'::json", self.relation(table), key(table));
+        let rows = self.unmanaged(table, &text, vec![Value::String(id.to_owned())]).await?;
+        found(table, &rows)
+    }
+
+    async fn unmanaged(
+        &mut self,
+        table: &Table,
+        text: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Vec<String>, DatabaseError> {
+        self.check_usable()?;
+        if self.options.isolation == Isolation::SingleRead {
+            return Err(DatabaseError::NeedsSnapshot);
+        }
+        if self.options.observe {
+            let schema = self.store.inner.project.clone();
+            self.observed.reads.reads.push(Read::Relation { schema, name: table.name.clone() });
+        }
+        let restore = Arc::clone(&self.store.inner.restore);
+        let connection = self.open_transaction().await?;
+        let ran = connection
+            .run(&restore, |client| async move {
+                let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
+                let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+                let statement = client.prepare_cached(text).await?;
+                let rows = client.query(&statement, &bound).await?;
+                rows.iter().map(|row| json_column(row).map(str::to_owned)).collect::<Result<Vec<_>, _>>()
+            })
+            .await;
+        if let Err(DatabaseError::Refused(_)) = &ran {
+            self.abort();
+        }
+        ran
+    }
+
+    /// Rows as documents: with an id, and with a creation time that nobody has noted.
+    fn select(&self, table: &Table) -> String {
+        format!(
+            "select to_jsonb(t) || jsonb_build_object('_id', t.{}::text, '_creationTime', 0) from {} as t",
+            key(table),
+            self.relation(table)
+        )
+    }
+
+    fn relation(&self, table: &Table) -> String {
+        format!("{}.{}", quote_identifier(&self.store.inner.project), quote_identifier(&table.name))
+    }
+
+    /// The columns that a document sets, and their values. A removed field is null.
+    fn columns(&self, document: &str) -> Result<(Vec<String>, Vec<Value>), DatabaseError> {
+        self.check_size(document)?;
+        let fields: Map<String, Value> = serde_json::from_str(document)
+            .map_err(|error| invalid(format!("the document is not a JSON object: {error}")))?;
+        let value = |value| if is_undefined(&value) { Value::Null } else { value };
+        Ok(fields.into_iter().map(|(name, field)| (quote_identifier(&name), value(field))).unzip())
+    }
+}
+
+fn key(table: &Table) -> String {
+    match &table.kind {
+        TableKind::Unmanaged { key } => quote_identifier(key),
+        TableKind::Managed => quote_identifier("_id"),
+    }
+}
+
+/// A filter that is true or false, never null.
+fn push_filter(text: &mut String, parameters: &mut Vec<Value>, filter: &Filter) {
+    let (parts, joint, empty) = match filter {
+        Filter::And { and } => (and, " and ", "true"),
+        Filter::Or { or } => (or, " or ", "false"),
+        Filter::Not { not } => {
+            text.push_str("not ");
+            return push_filter(text, parameters, not);
+        }
+        Filter::Compare(condition) => return push_comparison(text, parameters, condition),
+    };
+    text.push('(');
+    if parts.is_empty() {
+        text.push_str(empty);
+    }
+    for (position, part) in parts.iter().enumerate() {
+        text.push_str(if position == 0 { "" } else { joint });
+        push_filter(text, parameters, part);
+    }
+    text.push(')');
+}
+
+fn push_comparison(text: &mut String, parameters: &mut Vec<Value>, condition: &Condition) {
+    let column = quote_identifier(&condition.field);
+    let missing = condition.value.is_null() || is_undefined(&condition.value);
+    let operator = match condition.op {
+        Operator::Eq if missing => return text.push_str(&format!("{column} is null")),
+        Operator::Ne if missing => return text.push_str(&format!("{column} is not null")),
+        Operator::Eq => "=",
+        Operator::Ne => "is distinct from",
+        Operator::In => "= any",
+        Operator::Lt => "<",
+        Operator::Lte => "<=",
+        Operator::Gt => ">",
+        Operator::Gte => ">=",
+    };
+    parameters.push(condition.value.clone());
+    text.push_str(&format!("coalesce({column} {operator} (${}), false)", parameters.len()));
+}
+
+fn found(table: &Table, rows: &[String]) -> Result<(), DatabaseError> {
+    if !rows.is_empty() {
+        return Ok(());
+    }
+    let words = format!("a row of table `{}` that was to be changed does not exist", table.name);
+    Err(DatabaseError::Refused(Failure::new(Code::NotFound, words)))
+}

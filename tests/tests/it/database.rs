@@ -1,0 +1,8 @@
+//! The database that functions see, against a real Postgres.
+
+mod order;
+mod pages;
+mod plans;
+mod read_sets;
+mod sql;
+mod writes;

@@ -1,0 +1,107 @@
+//! The database as a call sees it, without a guest in between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use convoke_model::{Database, DatabaseError, Failure, Limits, Schema, TableManifest, Tables};
+use convoke_store::{CallDatabase, CallOptions, Isolation, Store, StoreOptions};
+use serde_json::{Value, json};
+
+use crate::harness::TestHost;
+
+/// Tables of the test's own in the project `demo`.
+pub(crate) struct Things {
+    pub(crate) store: Store,
+    pub(crate) tables: Arc<Tables>,
+}
+
+impl Things {
+    /// The table `things` without a form, with the index `by_n`.
+    pub(crate) async fn new(host: &TestHost) -> Self {
+        let things = json!({ "name": "things", "indexes": [{ "name": "by_n", "fields": ["n"] }] });
+        Self::with(host, json!([things])).await
+    }
+
+    /// Tables as a manifest declares them.
+    pub(crate) async fn with(host: &TestHost, tables: Value) -> Self {
+        let manifests: Vec<TableManifest> = serde_json::from_value(tables).expect("manifests");
+        let mut schema = Schema::merge([("test", manifests.as_slice())]).expect("a schema");
+        let provisioned = convoke_sync::bootstrap(&host.postgres, "demo").await.expect("provisioned");
+        let options = StoreOptions {
+            app: provisioned.app,
+            cursor_key: provisioned.keys.cursor,
+            project: "demo".to_owned(),
+            connections_max: 8,
+            limits: Limits::default(),
+            sql: true,
+        };
+        let store = Store::open(options).expect("a store");
+        let options = convoke_sync::ApplyOptions::default();
+        let synced = convoke_sync::advance(&host.postgres, "demo", &mut schema, &options, &mut |_| {}).await;
+        synced.expect("a sync");
+        Self { store, tables: Arc::new(Tables::new(schema).expect("forms")) }
+    }
+
+    pub(crate) fn call(&self, isolation: Isolation) -> CallDatabase {
+        self.call_with(isolation, false)
+    }
+
+    /// A snapshot whose reads are noted.
+    pub(crate) fn observed(&self) -> CallDatabase {
+        self.call_with(Isolation::Snapshot, true)
+    }
+
+    fn call_with(&self, isolation: Isolation, observe: bool) -> CallDatabase {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let options = CallOptions { isolation, deadline, upcast: None, observe, journal: None };
+        self.store.call(Arc::clone(&self.tables), options)
+    }
+
+    /// A mutation of one step.
+    pub(crate) async fn change<T>(
+        &self,
+        step: impl AsyncFnOnce(&mut CallDatabase) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        let mut call = self.call(Isolation::Serializable);
+        let value = step(&mut call).await?;
+        call.commit().await?;
+        Ok(value)
+    }
+
+    pub(crate) async fn insert(&self, document: &str) -> String {
+        self.change(async |call| call.insert("things", document).await).await.expect("an id")
+    }
+
+    pub(crate) async fn get(&self, id: &str) -> Option<Value> {
+        let text = self.call(Isolation::SingleRead).get("things", id).await.expect("an answer")?;
+        let mut document: Value = serde_json::from_str(&text).expect("JSON");
+        let fields = document.as_object_mut().expect("an object");
+        assert_eq!(fields.remove("_id"), Some(json!(id)));
+        assert!(fields.remove("_creationTime").is_some_and(|time| time.is_number()));
+        Some(document)
+    }
+
+    /// What a plan gives.
+    pub(crate) async fn query(&self, plan: Value) -> Value {
+        let text = self.call(Isolation::SingleRead).query(&plan.to_string()).await.expect("an answer");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The `n` of each document that a plan gives.
+    pub(crate) async fn numbers(&self, plan: Value) -> Vec<i64> {
+        numbers(&self.query(plan).await)
+    }
+}
+
+/// The `n` of each document of a list.
+pub(crate) fn numbers(list: &Value) -> Vec<i64> {
+    list.as_array().expect("a list").iter().map(|document| document["n"].as_i64().expect("a number")).collect()
+}
+
+/// The words of an error that a function would get, or that would end it.
+pub(crate) fn failure(error: DatabaseError) -> Failure {
+    match error {
+        DatabaseError::Refused(failure) | DatabaseError::Failed(failure) => failure,
+        other => panic!("no failure: {other:?}"),
+    }
+}
