@@ -11,18 +11,20 @@ use tokio_postgres::{Config, NoTls};
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
 use crate::error::chain;
-use crate::sync::bootstrap;
 
 /// How a store connects.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    pub postgres: Config,
+    /// The project's role, which may read and write its documents and nothing else.
+    pub app: Config,
     /// The project, and so the Postgres schema of its tables.
     pub project: String,
     pub connections_max: usize,
     pub limits: Limits,
     /// Whether the project's functions may send SQL of their own.
     pub sql: bool,
+    /// Signs where pages end.
+    pub cursor_key: CursorKey,
 }
 
 /// A project's database. Cheap to clone.
@@ -49,22 +51,16 @@ const SCAN_ROWS: f32 = 10_000.0;
 const SCAN_WARNING_EVERY: Duration = Duration::from_mins(1);
 
 impl Store {
-    /// Connects and prepares the schema `convoke`.
+    /// Prepares the pool; the first call connects. The database has been made ready by `convoke_sync`.
     ///
     /// # Errors
-    /// When Postgres cannot be reached, is older than 15, or refuses.
-    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
-        let reserved = options.project == "convoke"
-            || options.project == "information_schema"
-            || options.project.starts_with("pg_");
-        if reserved {
-            return Err(StoreError::ReservedSchema(options.project));
+    /// When the pool cannot be built.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let StoreOptions { mut app, project, connections_max, limits, sql, cursor_key } = options;
+        if app.get_application_name().is_none() {
+            app.application_name("convoke");
         }
-        let StoreOptions { mut postgres, project, connections_max, limits, sql } = options;
-        if postgres.get_application_name().is_none() {
-            postgres.application_name("convoke");
-        }
-        let manager = Manager::from_config(postgres, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(app, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let pool = Pool::builder(manager)
@@ -77,7 +73,6 @@ impl Store {
                 Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
             }))
             .build()?;
-        let cursor_key = bootstrap(&pool).await?;
         Ok(Self { inner: Arc::new(Inner { pool, project, limits, sql, cursor_key, restore, scans: Mutex::default() }) })
     }
 
@@ -133,22 +128,7 @@ impl Store {
         row.try_get(0).map_err(failed)
     }
 
-    /// From when this database counts the timestamps that clients see: nanoseconds since 1970, and the position of the
-    /// log at that moment. `system` names the cluster and its timeline; another one counts anew.
-    ///
-    /// # Errors
-    /// When Postgres refuses or cannot be reached.
-    pub async fn incarnation(&self, system: &str) -> Result<(u64, u64), StoreError> {
-        let client = self.connection().await?;
-        let statement = "select nanoseconds, lsn from convoke.count_from($1)";
-        let failed = |source| StoreError::Statement { statement: statement.to_owned(), source };
-        let row = client.query_one(statement, &[&system]).await.map_err(failed)?;
-        let nanoseconds: i64 = row.try_get(0).map_err(failed)?;
-        let lsn: tokio_postgres::types::PgLsn = row.try_get(1).map_err(failed)?;
-        Ok((nanoseconds.unsigned_abs(), lsn.into()))
-    }
-
-    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+    async fn connection(&self) -> Result<Object, StoreError> {
         self.inner.pool.get().await.map_err(StoreError::Unreachable)
     }
 }
