@@ -8,6 +8,7 @@
 mod clean;
 mod convex;
 mod cors;
+mod fill;
 mod health;
 mod host;
 mod live;
