@@ -117,6 +117,8 @@ pub struct Session {
     identity: u32,
     is_authenticating: bool,
     sent: StateVersion,
+    /// The latest commit that the client was told of in a response, and waits for in a transition.
+    owed: Timestamp,
     queries: Queries,
     requests: Requests,
     running: Option<Running>,
@@ -133,6 +135,7 @@ impl Session {
             identity: 0,
             is_authenticating: false,
             sent: StateVersion::default(),
+            owed: Timestamp::MIN,
             queries: Queries::default(),
             requests: Requests::default(),
             running: None,
@@ -284,6 +287,9 @@ impl Session {
     ) -> Result<Response, Misuse> {
         let next = self.requests.finish_mutation(request_id)?;
         self.is_scheduled = true;
+        if let Ok(committed) = result {
+            self.owed = self.owed.max(committed.ts);
+        }
         let text = ServerMessage::MutationResponse { request_id, result: result.as_ref(), log_lines }.to_text();
         Ok(Response { text, next: next.map(Command::Mutate) })
     }
@@ -369,6 +375,8 @@ impl Session {
         self.queries.told(&news);
         self.sent = end;
         self.running = None;
+        // A snapshot before a commit that the client waits for: another transition must follow.
+        self.is_scheduled |= ts < self.owed;
         let bytes_max = if self.client.takes_chunks() { CHUNK_BYTES_MAX } else { usize::MAX };
         Ok(frames(text, bytes_max))
     }
