@@ -17,22 +17,35 @@ const FAILING: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Move {
-    Add { id: u32, path: usize },
-    Remove { id: u32 },
+    Add {
+        id: u32,
+        path: usize,
+    },
+    Remove {
+        id: u32,
+    },
     SignOut,
-    Mutate { path: usize },
+    Mutate {
+        path: usize,
+    },
     Act,
     /// The server reads a message.
     Hear,
     /// The client reads a message.
     Listen,
     /// Someone else writes.
-    Commit { path: usize },
-    Begin { back: usize },
+    Commit {
+        path: usize,
+    },
+    Begin {
+        back: usize,
+    },
     Finish,
     Abandon,
     BeginCommit,
-    EndMutation { fails: bool },
+    EndMutation {
+        fails: bool,
+    },
     EndAction,
 }
 
@@ -390,6 +403,9 @@ impl Talk {
         while !self.server.actions.is_empty() {
             self.make(&Move::EndAction);
         }
+        self.make(&Move::Finish);
+        // One that may stop short of the last commit.
+        self.make(&Move::Begin { back: 2 });
         self.make(&Move::Finish);
         while self.server.begin(0) {
             self.make(&Move::Finish);

@@ -6,8 +6,7 @@ use convoke_convex::{
 };
 use serde_json::{Value, json};
 
-const CONNECT: &str =
-    r#"{"type":"Connect","sessionId":"3b9f3c9e-6d0f-4a6e-8f0e-0f3c1f8f2a11","connectionCount":0,"lastCloseReason":null}"#;
+const CONNECT: &str = r#"{"type":"Connect","sessionId":"3b9f3c9e-6d0f-4a6e-8f0e-0f3c1f8f2a11","connectionCount":0,"lastCloseReason":null}"#;
 
 fn ts(nanos: u64) -> Timestamp {
     Timestamp::from_nanos(nanos).expect("in bounds")
@@ -111,10 +110,7 @@ fn base_versions_must_match() {
     let mismatch = say(&mut session, &authenticate).expect_err("identity 0");
     assert_eq!(mismatch, ProtocolError::BaseVersionMismatch { message: "Authenticate", base: 1, received: 0 });
     let same = json!({ "type": "ModifyQuerySet", "baseVersion": 1, "newVersion": 1, "modifications": [] });
-    assert_eq!(
-        say(&mut session, &same).expect_err("no step"),
-        ProtocolError::VersionDoesNotGrow { base: 1, new: 1 }
-    );
+    assert_eq!(say(&mut session, &same).expect_err("no step"), ProtocolError::VersionDoesNotGrow { base: 1, new: 1 });
 }
 
 #[test]
@@ -251,10 +247,7 @@ fn mutations_run_in_order_and_transitions_follow() {
     assert!(matches!(&first[..], [Command::Mutate(call)] if call.request_id == 0 && call.received_ms == 7));
     assert!(say(&mut session, &mutation(1)).expect("it waits").is_empty());
     assert_eq!(say(&mut session, &mutation(1)).expect_err("twice"), ProtocolError::RequestIsRunning(1));
-    assert!(matches!(
-        session.mutation_finished(1, &committed(9), &[]),
-        Err(Misuse::RequestIsNotRunning(1))
-    ));
+    assert!(matches!(session.mutation_finished(1, &committed(9), &[]), Err(Misuse::RequestIsNotRunning(1))));
     assert!(!session.needs_transition());
 
     let response = session.mutation_finished(0, &committed(9), &[]).expect("it ran");
