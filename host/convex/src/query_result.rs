@@ -76,8 +76,12 @@ fn digest(kind: &str, parts: [Option<&str>; 2], log_lines: &[String]) -> Digest 
         hasher.update(part.unwrap_or_default());
     };
     add(Some(kind));
-    parts.into_iter().for_each(&mut add);
-    log_lines.iter().for_each(|line| add(Some(line)));
+    for part in parts {
+        add(part);
+    }
+    for line in log_lines {
+        add(Some(line));
+    }
     Digest(hasher.finalize().into())
 }
 
