@@ -344,8 +344,8 @@ struct Talk {
 
 impl Talk {
     fn new() -> Self {
-        let mut client = Client::default();
-        client.version = json!({ "querySet": 0, "identity": 0, "ts": Timestamp::MIN });
+        let start = json!({ "querySet": 0, "identity": 0, "ts": Timestamp::MIN });
+        let client = Client { version: start, ..Client::default() };
         let connect = json!({ "type": "Connect", "sessionId": "3b9f3c9e-6d0f-4a6e-8f0e-0f3c1f8f2a11",
                               "connectionCount": 0, "lastCloseReason": "InitialConnect", "clientTs": 0 });
         let server = Server {

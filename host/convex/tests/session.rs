@@ -49,8 +49,8 @@ fn mutation(id: u32) -> Value {
     json!({ "type": "Mutation", "requestId": id, "udfPath": "messages:send", "args": [{}] })
 }
 
-fn committed(at: u64) -> Result<Committed, FunctionError> {
-    Ok(Committed { value: Encoded::null(), ts: ts(at) })
+fn committed(at: u64) -> Committed {
+    Committed { value: Encoded::null(), ts: ts(at) }
 }
 
 /// Begins and ends a transition.
@@ -247,10 +247,10 @@ fn mutations_run_in_order_and_transitions_follow() {
     assert!(matches!(&first[..], [Command::Mutate(call)] if call.request_id == 0 && call.received_ms == 7));
     assert!(say(&mut session, &mutation(1)).expect("it waits").is_empty());
     assert_eq!(say(&mut session, &mutation(1)).expect_err("twice"), ProtocolError::RequestIsRunning(1));
-    assert!(matches!(session.mutation_finished(1, &committed(9), &[]), Err(Misuse::RequestIsNotRunning(1))));
+    assert!(matches!(session.mutation_finished(1, &Ok(committed(9)), &[]), Err(Misuse::RequestIsNotRunning(1))));
     assert!(!session.needs_transition());
 
-    let response = session.mutation_finished(0, &committed(9), &[]).expect("it ran");
+    let response = session.mutation_finished(0, &Ok(committed(9)), &[]).expect("it ran");
     let text: Value = serde_json::from_str(&response.text).expect("JSON");
     assert_eq!((&text["success"], &text["ts"]), (&json!(true), &json!("CQAAAAAAAAA=")));
     assert!(matches!(&response.next, Some(Command::Mutate(call)) if call.request_id == 1));
@@ -276,7 +276,7 @@ fn a_transition_waits_for_the_response() {
         Err(Misuse::CoversUnanswered { at_most: ts(5), ts: ts(6) })
     );
     session.finish_transition(ts(5), none, None).expect("before the commit");
-    session.mutation_finished(0, &committed(6), &[]).expect("it ran");
+    session.mutation_finished(0, &Ok(committed(6)), &[]).expect("it ran");
     transition(&mut session, 6, &[]).expect("after the response");
 }
 
@@ -284,7 +284,7 @@ fn a_transition_waits_for_the_response() {
 fn a_transition_that_does_not_reach_the_commit_is_followed_by_another() {
     let mut session = connected();
     say(&mut session, &mutation(0)).expect("a mutation");
-    session.mutation_finished(0, &committed(6), &[]).expect("it ran");
+    session.mutation_finished(0, &Ok(committed(6)), &[]).expect("it ran");
     transition(&mut session, 5, &[]).expect("an older snapshot");
     assert!(session.needs_transition());
     transition(&mut session, 6, &[]).expect("one that covers it");
