@@ -1,13 +1,13 @@
 //! What ours write, Convex' types read with the same meaning.
 
-mod cases;
-
 use convex_sync_types::{ErrorPayload, LogLinesMessage, ServerMessage as Theirs, StateModification, StateVersion};
 use convoke_convex::{
     Committed, Encoded, FunctionError, Modification, QueryResult, ServerMessage, StateVersion as OurVersion, Timestamp,
 };
 use proptest::prelude::*;
 use serde_json::Value;
+
+use crate::cases;
 
 /// Any JSON in a value's place.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,7 +142,7 @@ fn complete(mut theirs: Theirs<Any>) -> Theirs<Any> {
 }
 
 proptest! {
-    #![proptest_config(cases::config())]
+    #![proptest_config(cases::of_the_server())]
 
     #[test]
     fn our_messages_are_read_by_theirs(theirs: Theirs<Any>) {

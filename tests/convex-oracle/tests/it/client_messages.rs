@@ -1,12 +1,12 @@
 //! What Convex' types write, ours read, and what ours write of it, theirs read with the same meaning.
 
-mod cases;
-
 use convex_sync_types::types::SerializedArgs;
 use convex_sync_types::{AuthenticationToken, ClientMessage as Theirs, QuerySetModification as TheirModification};
 use convoke_convex::{ClientMessage, QuerySetModification, Token};
 use proptest::prelude::*;
 use serde_json::Value;
+
+use crate::cases;
 
 fn text_of(theirs: &Theirs) -> String {
     Value::try_from(theirs.clone()).expect("their messages are JSON").to_string()
@@ -118,7 +118,7 @@ fn assert_same_modification(theirs: &TheirModification, ours: &QuerySetModificat
 }
 
 proptest! {
-    #![proptest_config(cases::config())]
+    #![proptest_config(cases::of_clients())]
 
     #[test]
     fn their_messages_are_read_and_written_by_ours(theirs: Theirs) {
