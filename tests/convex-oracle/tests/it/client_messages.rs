@@ -2,7 +2,7 @@
 
 use convex_sync_types::types::SerializedArgs;
 use convex_sync_types::{AuthenticationToken, ClientMessage as Theirs, QuerySetModification as TheirModification};
-use convoke_convex::{ClientMessage, QuerySetModification, Token};
+use convoke_convex::{ClientMessage, QuerySetModification, Timestamp, Token};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ fn assert_same(theirs: &Theirs, ours: &ClientMessage) {
             assert_eq!(session_id.as_u128(), connect.session_id.as_u128());
             assert_eq!(*connection_count, connect.connection_count);
             assert_eq!(Some(last_close_reason), connect.last_close_reason.as_ref());
-            assert_eq!(max_observed_timestamp.map(u64::from), connect.max_observed_timestamp.map(|ts| ts.nanos()));
+            assert_eq!(max_observed_timestamp.map(u64::from), connect.max_observed_timestamp.map(Timestamp::nanos));
             assert_eq!(client_ts.map(u64::cast_signed), connect.client_ts);
         }
         (
