@@ -257,8 +257,9 @@ create or replace function convoke.unmark(value text) returns bytea
 language plpgsql immutable strict parallel safe
 as $$
 declare
-  bytes bytea := decode(value, 'base64');
+  bytes bytea;
 begin
+  bytes := decode(value, 'base64');
   return case when replace(encode(bytes, 'base64'), chr(10), '') = value then bytes end;
 exception when others then
   return null;
