@@ -30,7 +30,7 @@ export async function attempt(alert, what, buttons, work) {
   }
 }
 
-const WORDS = { live: "Live", lost: "Connection lost, trying again", connecting: "Connecting" };
+const WORDS = { live: "Live", reconnecting: "Connection lost, reconnecting", connecting: "Connecting" };
 
 /** The state of the connection, for everybody to see. */
 export function showStatus(state) {
