@@ -1,8 +1,8 @@
 // Live results: a stream of server-sent events for each subscription, held open and opened again when it breaks.
 //
 // By fetch and not by EventSource: arguments travel in a body, and not in an address, which logs would keep. A browser
-// holds six connections to an origin over HTTP/1.1, all its windows together: a page has few subscriptions, and gives
-// their streams up while nobody looks at it.
+// holds six connections to an origin over HTTP/1.1, all its windows together: a page has few subscriptions, gives their
+// streams up while nobody looks at it, and the windows that were used last have precedence.
 
 import { CallError, OFFLINE, errorOf } from "./api.js";
 
@@ -12,6 +12,8 @@ const RETRY_MS_MAX = 10_000;
 const SILENCE_MS_MAX = 35_000;
 /** How long a hidden page keeps its streams: looking elsewhere for a moment costs nothing. */
 const HIDDEN_MS_MAX = 30_000;
+/** Windows that are live at a time: two streams each leave two connections for calls. */
+const WINDOWS_MAX = 2;
 
 const subscriptions = new Set();
 let tellConnection = () => {};
@@ -35,7 +37,7 @@ export function subscribe(path, args, onResult, onError) {
   };
 }
 
-/** Calls `listener` with `connecting`, `live` or `reconnecting`: the state of all subscriptions together. */
+/** Calls `listener` with `connecting`, `live`, `reconnecting` or `paused`: the state of all subscriptions together. */
 export function onConnection(listener) {
   tellConnection = listener;
   tell();
@@ -44,7 +46,7 @@ export function onConnection(listener) {
 function tell() {
   const states = [...subscriptions].map((subscription) => subscription.state);
   const first = ["reconnecting", "connecting"].find((state) => states.includes(state));
-  if (states.length > 0) tellConnection(first ?? "live");
+  if (states.length > 0) tellConnection(asleep ? "paused" : (first ?? "live"));
 }
 
 class Subscription {
@@ -176,31 +178,46 @@ async function* readAll(stream) {
   }
 }
 
-// Streams sleep while the page is hidden for long, and at once when another window of this browser wants connections.
+// Streams sleep while the page is hidden for long, and as soon as other windows of this browser want the connections.
+
+const me = crypto.getRandomValues(new Uint32Array(2)).join("-");
+const windows = new BroadcastChannel("convoke.live");
+/** The windows that woke after this one and are awake. */
+const newer = new Set();
 
 function sleep() {
   clearTimeout(sleepTimer);
   asleep = true;
   for (const subscription of subscriptions) subscription.close();
+  windows.postMessage({ id: me, awake: false });
+  tell();
 }
 
 function wake() {
   clearTimeout(sleepTimer);
-  windows.postMessage("awake");
+  newer.clear();
+  windows.postMessage({ id: me, awake: true });
   if (!asleep) return;
   asleep = false;
   for (const subscription of subscriptions) subscription.open();
+  tell();
 }
 
-const windows = new BroadcastChannel("convoke.live");
-windows.addEventListener("message", () => {
-  if (document.hidden) sleep();
+windows.addEventListener("message", ({ data: { id, awake } }) => {
+  if (awake) newer.add(id);
+  else newer.delete(id);
+  const wanted = !document.hidden && newer.size < WINDOWS_MAX;
+  if (awake && !wanted && !asleep) sleep();
+  if (!awake && wanted && asleep) wake();
 });
+
 const seen = () => {
+  clearTimeout(sleepTimer);
   if (document.hidden) sleepTimer = setTimeout(sleep, HIDDEN_MS_MAX);
   else wake();
 };
 document.addEventListener("visibilitychange", seen);
+addEventListener("focus", seen);
 seen();
 // A page in the browser's memory of visited pages: its connections are gone.
 addEventListener("pagehide", sleep);

@@ -254,6 +254,25 @@ async function manyWindows(ada, bob) {
     await messageOf(second, text).waitFor();
     await messageOf(bob, text).waitFor();
   }
+  // A third one takes the streams of the window that was used longest ago, until that is used again.
+  const third = await ada.context().newPage();
+  third.setDefaultTimeout(WAIT_MS);
+  await third.goto(ada.url());
+  await ada.locator('#status[data-state="paused"]').waitFor();
+  await send(third, "From a third window");
+  await messageOf(third, "From a third window").waitFor();
+  await messageOf(second, "From a third window").waitFor();
+  assert.equal(await messageOf(ada, "From a third window").count(), 0, "a window that is paused stands still");
+  await ada.evaluate(() => dispatchEvent(new Event("focus")));
+  await ada.locator('#status[data-state="live"]').waitFor();
+  await messageOf(ada, "From a third window").waitFor();
+  await second.locator('#status[data-state="paused"]').waitFor();
+  await third.close();
+  await second.locator('#status[data-state="live"]').waitFor();
+  await second.reload();
+  await second.reload();
+  await second.locator('#status[data-state="live"]').waitFor();
+  assert.equal(await ada.locator("#status").getAttribute("data-state"), "live", "a reload is no further window");
   await second.close();
 }
 
