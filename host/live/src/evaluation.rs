@@ -34,6 +34,8 @@ pub struct Evaluation {
     /// The text in another encoding, made by whoever needs it first, and shared.
     pub encoded: OnceLock<Arc<str>>,
     pub(crate) snapshot: Option<Snapshot>,
+    /// Whether a plain caller has to be given a run of his own.
+    pub(crate) volatile: bool,
 }
 
 impl Evaluation {
@@ -61,6 +63,7 @@ impl Evaluation {
             hash: hasher.finish(),
             encoded: OnceLock::new(),
             snapshot,
+            volatile: false,
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
-use crate::changes::written;
+use crate::changes::{Written, written};
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::metrics::{Gauges, LiveMetrics};
 use crate::state::{Effects, EntryId, Received, State};
@@ -53,6 +53,8 @@ pub(crate) struct Inner {
     feed: Arc<FeedMetrics>,
     /// Queries that were asked for once: what is asked for again is worth keeping.
     seen: Mutex<Seen>,
+    /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
+    volatile: Mutex<HashSet<Arc<str>>>,
     next_subscription: AtomicU64,
 }
 
@@ -88,6 +90,7 @@ impl Live {
             metrics: LiveMetrics::default(),
             feed: feed.metrics(),
             seen: Mutex::default(),
+            volatile: Mutex::default(),
             next_subscription: AtomicU64::new(0),
         });
         tokio::spawn(follow(Arc::downgrade(&inner), feed));
@@ -124,7 +127,7 @@ impl Live {
     /// before `at_least`, and on this host.
     pub async fn query(&self, request: Request<'_>, at_least: u64) -> QueryAnswer {
         let key = match self.key(request.path, request.args, None) {
-            Some(key) if !request.encoded => key,
+            Some(key) if !request.encoded && !self.inner.volatile.lock().contains(&key.path) => key,
             _ => return QueryAnswer::Ran(self.inner.invoker.run(request).await),
         };
         if let Some(evaluation) = self.cached(&key, at_least).await {
@@ -136,7 +139,7 @@ impl Live {
             return QueryAnswer::Ran(self.inner.invoker.run(request).await);
         }
         match self.run_shared(&key).await {
-            Some(evaluation) if evaluation.result.is_ok() => QueryAnswer::Kept(evaluation),
+            Some(evaluation) if evaluation.result.is_ok() && !evaluation.volatile => QueryAnswer::Kept(evaluation),
             _ => QueryAnswer::Ran(self.inner.invoker.run(request).await),
         }
     }
@@ -171,6 +174,7 @@ impl Live {
 
     /// Other functions are deployed: every result has to be made anew, once.
     pub fn redeployed(&self) {
+        self.inner.volatile.lock().clear();
         let effects = self.inner.state.lock().expire_all();
         self.inner.take(effects);
     }
@@ -218,7 +222,7 @@ impl Live {
             let wanted = state.committed.max(at_least);
             let entry = state.find(key)?;
             let current = Arc::clone(entry.current.as_ref().filter(|_| entry.until.is_none())?);
-            if !state.streaming || current.result.is_err() {
+            if !state.streaming || current.result.is_err() || current.volatile {
                 return None;
             }
             let wanted = wanted.max(current.from);
@@ -338,7 +342,12 @@ impl Inner {
         let from = observed.lsn.unwrap_or_default();
         let result = answer.result.map_err(|failure| shown(failure, &answer.request_id));
         let journal = observed.journal.take();
-        (Evaluation::new(result, answer.log, journal, from, snapshot), observed)
+        let mut evaluation = Evaluation::new(result, answer.log, journal, from, snapshot);
+        evaluation.volatile = observed.volatile;
+        if observed.volatile {
+            self.volatile.lock().insert(Arc::clone(&key.path));
+        }
+        (evaluation, observed)
     }
 }
 
@@ -376,7 +385,7 @@ async fn follow(inner: std::sync::Weak<Inner>, mut feed: Feed) {
             FeedEvent::Transaction(transaction) => {
                 let deployment = inner.deployments.current();
                 let written = written(&transaction, &inner.project, deployment.tables());
-                let subject = written.first().map(|first| first.subject()).unwrap_or_default();
+                let subject = written.first().map(Written::subject).unwrap_or_default();
                 let xid = transaction.xid;
                 inner.state.lock().apply(xid, transaction.end_lsn, written, |key, reason| {
                     tracing::debug!(
