@@ -69,6 +69,8 @@ const SEEN_MAX: usize = 16_384;
 /// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
 const VISIBLE_FIRST: Duration = Duration::from_micros(500);
 const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
+/// How long to wait for what was seen on another host.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// After a failure that is nobody's fault.
 const BUSY: Duration = Duration::from_millis(250);
 
@@ -127,7 +129,12 @@ impl Live {
     /// before `at_least`, and on this host.
     pub async fn query(&self, request: Request<'_>, at_least: u64) -> QueryAnswer {
         let key = match self.key(request.path, request.args, None) {
-            Some(key) if !request.encoded && !self.inner.volatile.lock().contains(&key.path) => key,
+            Some(key)
+                if !(request.encoded && request.args.contains("\"$"))
+                    && !self.inner.volatile.lock().contains(&key.path) =>
+            {
+                key
+            }
             _ => return QueryAnswer::Ran(self.inner.invoker.run(request).await),
         };
         if let Some(evaluation) = self.cached(&key, at_least).await {
@@ -144,20 +151,23 @@ impl Live {
         }
     }
 
-    /// The result at a position, if it holds there: what was read shows nothing that came later.
-    pub async fn query_at(&self, request: Request<'_>, position: u64) -> Result<Arc<Evaluation>, Failure> {
-        let path = request.path;
-        let key = self.key(path, request.args, None);
-        let key = key.ok_or_else(|| Failure::new(Code::InvalidArgs, format!("`{path}` cannot be run")))?;
-        for _ in 0..3 {
-            let Some(evaluation) = self.run_shared(&key).await else { continue };
-            let state = self.inner.state.lock();
-            let until = state.find(&key).and_then(|entry| entry.until);
-            if evaluation.from >= position && until.is_none_or(|until| until > evaluation.from) {
-                return Ok(evaluation);
+    /// Waits until all that committed before a position has been heard of, so that what is read then shows it.
+    ///
+    /// # Errors
+    /// When that does not happen in time: the position is of another database, or of before a restore.
+    pub async fn catch_up(&self, position: u64) -> Result<(), Failure> {
+        let notify = Arc::new(Notify::new());
+        {
+            let mut state = self.inner.state.lock();
+            if state.position.max(state.committed) >= position {
+                return Ok(());
             }
+            state.wake_at(position, Arc::clone(&notify));
         }
-        Err(Failure::new(Code::Overloaded, "the query changes too fast to be read at that timestamp"))
+        self.inner.request.send();
+        let words = "this server has not seen that timestamp";
+        let waited = tokio::time::timeout(CATCH_UP_MAX, notify.notified()).await;
+        waited.map_err(|_| Failure::new(Code::Overloaded, words))
     }
 
     /// The key of a query; none where it is no query of the project's.
@@ -342,7 +352,7 @@ impl Inner {
         let from = observed.lsn.unwrap_or_default();
         let result = answer.result.map_err(|failure| shown(failure, &answer.request_id));
         let journal = observed.journal.take();
-        let mut evaluation = Evaluation::new(result, answer.log, journal, from, snapshot);
+        let mut evaluation = Evaluation::new(Arc::clone(&key.path), result, answer.log, journal, from, snapshot);
         evaluation.volatile = observed.volatile;
         if observed.volatile {
             self.volatile.lock().insert(Arc::clone(&key.path));

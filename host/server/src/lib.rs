@@ -17,6 +17,7 @@ mod openapi;
 mod outbound;
 mod respond;
 mod router;
+mod socket;
 mod subscribe;
 
 pub use convoke_sync::Caller;
