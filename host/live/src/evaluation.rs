@@ -33,7 +33,8 @@ pub struct Evaluation {
     pub hash: u64,
     /// The text in another encoding, made by whoever needs it first, and shared.
     pub encoded: OnceLock<Arc<str>>,
-    pub(crate) snapshot: Option<Snapshot>,
+    /// Which transactions it contains; none where it read nothing.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Evaluation {

@@ -12,6 +12,7 @@ use convoke_invoke::{Answer, Invoker, Observe, Request};
 use convoke_model::{Code, Failure, FunctionPath, Kind, Observed};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
@@ -54,6 +55,18 @@ pub(crate) struct Inner {
     /// Queries that were asked for once: what is asked for again is worth keeping.
     seen: Mutex<Seen>,
     next_subscription: AtomicU64,
+    /// Who wants to hear of every run.
+    runs: Mutex<Option<UnboundedSender<Run>>>,
+}
+
+/// One run of a query for those who are subscribed to it.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The same for all runs of a query, until nobody wants it any more.
+    pub entry: u64,
+    pub key: QueryKey,
+    pub evaluation: Arc<Evaluation>,
+    pub received: Received,
 }
 
 /// Hashes of queries, in two generations.
@@ -89,6 +102,7 @@ impl Live {
             feed: feed.metrics(),
             seen: Mutex::default(),
             next_subscription: AtomicU64::new(0),
+            runs: Mutex::default(),
         });
         tokio::spawn(follow(Arc::downgrade(&inner), feed));
         Self { inner }
@@ -196,6 +210,13 @@ impl Live {
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         }
+    }
+
+    /// Tells of every run from now on, to the newest listener alone: which there were, and so which were needless.
+    pub fn runs(&self) -> UnboundedReceiver<Run> {
+        let (sender, receiver) = unbounded_channel();
+        *self.inner.runs.lock() = Some(sender);
+        receiver
     }
 
     pub fn metrics(&self) -> &LiveMetrics {
@@ -306,14 +327,18 @@ impl Inner {
             drop(permit);
             self.metrics.evaluated(&key.path, again);
             let busy = matches!(&evaluation.result, Err(failure) if is_transient(failure));
+            let evaluation = Arc::new(evaluation);
             let (received, mut effects) = {
                 let mut state = self.state.lock();
-                let received = state.receive(id, generation, evaluation, Arc::new(observed.reads));
+                let received = state.receive(id, generation, Arc::clone(&evaluation), Arc::new(observed.reads));
                 if busy && received.0 == Received::Kept {
                     state.begin_run(id);
                 }
                 received
             };
+            if let Some(runs) = &*self.runs.lock() {
+                let _ = runs.send(Run { entry: id, key, evaluation, received });
+            }
             effects.wake();
             self.request.send();
             match received {

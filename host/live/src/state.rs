@@ -55,8 +55,8 @@ pub(crate) struct Effects {
 }
 
 /// How an evaluation was received.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
     /// It holds.
     Kept,
     /// It held for a while, and is shown; run again.
@@ -65,6 +65,13 @@ pub(crate) enum Received {
     TooOld,
     /// Nobody wants it any more.
     Unwanted,
+}
+
+impl Received {
+    /// Whether it is shown.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Kept | Self::KeptButStale)
+    }
 }
 
 /// The live queries of a host.
@@ -182,7 +189,7 @@ impl State {
         &mut self,
         id: EntryId,
         generation: u64,
-        evaluation: Evaluation,
+        evaluation: Arc<Evaluation>,
         reads: Arc<ReadSet>,
     ) -> (Received, Effects) {
         let mut effects = Effects::default();
@@ -205,7 +212,7 @@ impl State {
         }
         self.index.insert(id, reads);
         let Some(entry) = self.entries.get_mut(&id) else { return (Received::Unwanted, effects) };
-        entry.current = Some(Arc::new(evaluation));
+        entry.current = Some(evaluation);
         entry.until = until;
         entry.evaluated = true;
         effects.wake.extend(entry.subscribers.iter().map(|(_, notify)| Arc::clone(notify)));
