@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Build the components into `.convoke/build/`
     Build(BuildArgs),
+    /// Bring the tables to the schema that the components declare; nothing is dropped unless it is named
+    Sync(SyncArgs),
     /// Call one function and print its result
     Run(RunArgs),
     /// Say what is wrong on this machine or with this project, and how to repair it
@@ -71,6 +73,28 @@ pub(crate) enum BuildTarget {
     Convoke,
     /// The Spin runtime
     Spin,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  convoke sync --dry-run\n  convoke sync --allow-drop messages.by_channel\n\nWithout a database URL it is the Postgres of the running `convoke dev`, or the project's own, which is started for it."
+)]
+pub(crate) struct SyncArgs {
+    /// The project's directory, or one below it
+    #[arg(default_value = ".", hide_default_value = true)]
+    pub(crate) dir: PathBuf,
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What may be dropped, by the name in the plan: a table, an index or a field; can be given again
+    #[arg(long, value_name = "TABLE[.FIELD]")]
+    pub(crate) allow_drop: Vec<String>,
+    /// Print the plan, and what was done, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The database to change
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
 }
 
 #[derive(Debug, Args)]

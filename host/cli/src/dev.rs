@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::args::DevArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{port, toolchain};
+use crate::{port, sync, toolchain};
 
 use self::host::Served;
 pub(crate) use self::host::parse_url;
@@ -43,7 +43,11 @@ pub(crate) async fn dev(args: DevArgs, output: &Output) -> Result<(), Failure> {
         return Ok(());
     };
     let url = session.serve(listener)?;
-    let _address = address::Record::write(&project, &url)?;
+    let postgres = match &session.database {
+        Database::Local(local) => Some(local.connection_string()),
+        Database::Given(_) => None,
+    };
+    let _address = address::Record::write(&project, &url, postgres)?;
     session.print_ready(&url, started.elapsed(), output);
     let end = session.run(&mut signals, output).await;
     session.stop(&mut signals, output).await;
@@ -91,6 +95,7 @@ async fn bring_up(args: &DevArgs, project: &Project, output: &Output) -> Result<
     print_database(&database, output);
     let project = builder.project().clone();
     let host = host::open(&project, &database).await?;
+    sync::print_warnings(host.warnings(), output);
     let mut served = Served::default();
     let mut rebuilds = watcher.map(|watcher| Rebuilds::new(builder, watcher));
     let deployed = match (served.deploy(&host, &report).await, &mut rebuilds) {

@@ -55,11 +55,19 @@ pub(crate) async fn doctor(args: DoctorArgs, output: &Output) -> Result<(), Fail
     let dir = project
         .as_ref()
         .map_or(args.dir.clone(), |project| project.first_package_dir().unwrap_or_else(|| project.root().to_owned()));
-    let (mut toolchain, postgres, port) =
-        tokio::join!(checks::toolchain(&dir), checks::postgres(args.database_url.as_deref()), checks::port(args.port));
+    let url = args.database_url.as_deref();
+    let tables = async {
+        match &project {
+            Ok(project) => checks::tables(project, url).await,
+            Err(_) => Vec::new(),
+        }
+    };
+    let (mut toolchain, postgres, port, tables) =
+        tokio::join!(checks::toolchain(&dir), checks::postgres(url), checks::port(args.port), tables);
     let mut findings = vec![checks::project(project)];
     findings.append(&mut toolchain);
     findings.extend(postgres);
+    findings.extend(tables);
     findings.push(port);
     report(&findings, &args, output)
 }

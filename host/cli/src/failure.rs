@@ -111,6 +111,12 @@ impl Failure {
         self
     }
 
+    /// What is printed before the error, as it is.
+    pub(crate) fn said(mut self, details: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(details);
+        self
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

@@ -13,6 +13,7 @@ mod http;
 mod output;
 mod port;
 mod run;
+mod sync;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ fn run_to_end(command: Command, output: &Output) -> Result<(), Failure> {
         match command {
             Command::Dev(args) => dev::dev(args, output).await,
             Command::Build(args) => build::build(args, output).await,
+            Command::Sync(args) => sync::sync(args, output).await,
             Command::Run(args) => run::run(args, output).await,
             Command::Doctor(args) => doctor::doctor(args, output).await,
         }

@@ -57,6 +57,7 @@ impl<Id> Default for ReadSetIndex<Id> {
 }
 
 impl<Id: Copy + Eq + Hash + Ord> ReadSetIndex<Id> {
+    /// An index without subscriptions.
     pub fn new() -> Self {
         Self::default()
     }
@@ -66,6 +67,7 @@ impl<Id: Copy + Eq + Hash + Ord> ReadSetIndex<Id> {
         self.live.len()
     }
 
+    /// Whether there are no subscriptions.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
-use crate::changes::written;
+use crate::changes::{Written, written};
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::metrics::{Gauges, LiveMetrics};
 use crate::state::{Effects, EntryId, Received, State};
@@ -401,7 +401,7 @@ async fn follow(inner: std::sync::Weak<Inner>, mut feed: Feed) {
             FeedEvent::Transaction(transaction) => {
                 let deployment = inner.deployments.current();
                 let written = written(&transaction, &inner.project, deployment.tables());
-                let subject = written.first().map(|first| first.subject()).unwrap_or_default();
+                let subject = written.first().map(Written::subject).unwrap_or_default();
                 let xid = transaction.xid;
                 inner.state.lock().apply(xid, transaction.end_lsn, written, |key, reason| {
                     tracing::debug!(

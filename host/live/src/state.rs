@@ -77,7 +77,7 @@ impl Received {
 /// The live queries of a host.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) entries: HashMap<EntryId, Entry>,
+    pub(crate) entries: BTreeMap<EntryId, Entry>,
     by_key: HashMap<QueryKey, EntryId>,
     index: ReadSetIndex<EntryId>,
     recent: VecDeque<Recent>,
@@ -104,7 +104,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(cache_bytes_max: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             by_key: HashMap::new(),
             index: ReadSetIndex::new(),
             recent: VecDeque::new(),
@@ -276,7 +276,9 @@ impl State {
                 effects.run.push(id);
             }
         }
-        unwanted.into_iter().for_each(|id| self.remove(id));
+        for id in unwanted {
+            self.remove(id);
+        }
         self.keep_recent(Recent { xid, end_lsn, written });
         self.wake_waiting(&mut effects);
         effects

@@ -283,13 +283,12 @@ mod tests {
         }
         match (a, b) {
             _ if rank(a) != rank(b) => rank(a).cmp(&rank(b)),
-            (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
-                (Some(a), Some(b)) => a.cmp(&b),
-                _ => {
-                    let (a, b) = (a.as_f64().expect("a float"), b.as_f64().expect("a float"));
-                    if a == b { Ordering::Equal } else { a.total_cmp(&b) }
+            (Value::Number(a), Value::Number(b)) => {
+                if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64()) {
+                    return a.cmp(&b);
                 }
-            },
+                a.as_f64().partial_cmp(&b.as_f64()).expect("JSON has no NaN")
+            }
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
             (Value::String(a), Value::String(b)) => a.cmp(b),
             (Value::Array(a), Value::Array(b)) => {

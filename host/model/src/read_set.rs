@@ -147,12 +147,11 @@ fn pushed(prefix: &Position, index: &Index, field: usize, value: &serde_json::Va
 fn narrow(range: &mut Range, at: Position, op: Operator, order: Order) {
     // A descending field turns the sense of the comparison in the index.
     let op = match (op, order) {
-        (op, Order::Asc) => op,
         (Operator::Lt, Order::Desc) => Operator::Gt,
         (Operator::Lte, Order::Desc) => Operator::Gte,
         (Operator::Gt, Order::Desc) => Operator::Lt,
         (Operator::Gte, Order::Desc) => Operator::Lte,
-        (op, Order::Desc) => op,
+        (op, _) => op,
     };
     match op {
         Operator::Gt => range.raise(at.after_prefix()),

@@ -10,6 +10,7 @@ use convoke_invoke::Invoker;
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreError, StoreOptions};
+use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, Warning};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -23,12 +24,15 @@ pub const CONNECTIONS_MAX: usize = 20;
 /// What a host needs to start.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
+    /// The database, as its owner: functions run as the project's role, which the host makes with it.
     pub postgres: tokio_postgres::Config,
     /// The project's name, and so its tables' schema in Postgres.
     pub project: String,
     /// Where compiled components are kept; only this host may write there.
     pub cache_dir: PathBuf,
     pub limits: Limits,
+    /// Who runs it, for the log of syncs.
+    pub caller: Caller,
     /// Connections to Postgres.
     pub connections_max: usize,
     /// Whether functions may send SQL of their own.
@@ -64,6 +68,8 @@ pub enum OpenError {
     Engine(#[from] EngineError),
     #[error("cannot open the database")]
     Store(#[from] StoreError),
+    #[error("cannot prepare the database")]
+    Sync(#[from] SyncError),
     #[error("the list of allowed outbound hosts is not valid")]
     Outbound(#[from] AllowListError),
 }
@@ -86,7 +92,9 @@ pub enum DeployError {
     #[error("the components do not agree on the tables")]
     Schema(#[from] SchemaConflict),
     #[error("the tables could not be brought to the schema")]
-    Store(#[from] StoreError),
+    Sync(#[from] SyncError),
+    #[error("cannot start the WebAssembly engine")]
+    Engine(#[from] EngineError),
 }
 
 /// A running host.
@@ -99,8 +107,43 @@ pub struct Host {
     pub(crate) live: LiveQueries,
     pub(crate) site_dir: Option<PathBuf>,
     project: String,
+    /// The database's owner, for syncs.
+    admin: tokio_postgres::Config,
+    caller: Caller,
+    warnings: Vec<Warning>,
     /// Deploys take turns.
     deploying: Mutex<()>,
+}
+
+/// The tables that components declare, without a database. Compiled components are kept in `cache_dir` as a host would.
+///
+/// # Errors
+/// When the engine cannot start, a component is refused, or two disagree.
+pub async fn declared_schema(
+    sources: Vec<ComponentSource>,
+    limits: Limits,
+    cache_dir: PathBuf,
+) -> Result<Schema, DeployError> {
+    let engine = Engine::new(EngineOptions { limits, cache_dir })?;
+    let mut components = BTreeMap::new();
+    for ComponentSource { module, wasm } in sources {
+        if !FunctionPath::is_module(&module) {
+            return Err(ModuleNameError(module).into());
+        }
+        let loaded = engine.load(wasm).await;
+        let version = loaded.map_err(|source| DeployError::Component { module: module.clone(), source })?;
+        if components.insert(module.clone(), version).is_some() {
+            return Err(DeployError::ModuleTwice(module));
+        }
+    }
+    Ok(merged(components.iter().map(|(module, version)| (module, version)))?)
+}
+
+/// The tables of all components together.
+fn merged<'a>(components: impl IntoIterator<Item = (&'a String, &'a Version)>) -> Result<Schema, SchemaConflict> {
+    let declared =
+        components.into_iter().map(|(module, version)| (module.as_str(), version.manifest().tables.as_slice()));
+    Schema::merge(declared)
 }
 
 impl Host {
@@ -114,18 +157,19 @@ impl Host {
             tracing::info!("this kernel lacks PAGEMAP_SCAN (Linux 6.7): instances are reset the slower way");
         }
         let gate = Arc::new(HttpGate::new(AllowList::parse(&config.outbound_allow)?));
+        let provisioned = convoke_sync::bootstrap(&config.postgres, &config.project).await?;
         let store = Store::open(StoreOptions {
-            postgres: config.postgres.clone(),
+            app: provisioned.app,
             project: config.project.clone(),
             connections_max: config.connections_max,
             limits: config.limits,
             sql: config.sql,
-        })
-        .await?;
+            cursor_key: provisioned.keys.cursor,
+        })?;
         let deployments = Arc::new(Deployments::default());
         let invoker = Invoker::new(engine.clone(), store.clone(), Arc::clone(&deployments), gate);
         let live =
-            LiveQueries::open(config.postgres, &config.project, &store, invoker.clone(), Arc::clone(&deployments))
+            LiveQueries::open(config.postgres.clone(), &config.project, invoker.clone(), Arc::clone(&deployments))
                 .await;
         Ok(Arc::new(Self {
             live,
@@ -135,6 +179,9 @@ impl Host {
             invoker,
             site_dir: config.site_dir,
             project: config.project,
+            admin: config.postgres,
+            caller: config.caller,
+            warnings: provisioned.warnings,
             deploying: Mutex::new(()),
         }))
     }
@@ -161,10 +208,8 @@ impl Host {
                 return Err(DeployError::ModuleTwice(module));
             }
         }
-        let declared =
-            components.iter().map(|(module, version)| (module.as_str(), version.manifest().tables.as_slice()));
-        let mut schema = Schema::merge(declared)?;
-        self.store.sync(&mut schema).await?;
+        let mut schema = merged(components.iter().map(|(module, version)| (module, &**version)))?;
+        self.sync(&mut schema).await?;
         let removed = before.components().keys().filter(|module| !components.contains_key(*module)).cloned().collect();
         let deployment = Deployment::new(components, schema)?;
         let functions =
@@ -172,6 +217,26 @@ impl Host {
         self.deployments.switch(deployment);
         self.live.redeployed(&self.project).await;
         Ok(Deployed { functions, changed, removed })
+    }
+
+    /// Applies what only adds; anything else is an error that carries the plan.
+    async fn sync(&self, schema: &mut Schema) -> Result<(), SyncError> {
+        let options = ApplyOptions { caller: self.caller.clone(), ..ApplyOptions::default() };
+        let project = &self.project;
+        let mut watch = |progress: Progress<'_>| match progress {
+            Progress::Waiting => tracing::info!(project, "another sync is running: waiting for it"),
+            Progress::Step { position, total, step } => tracing::info!(position, total, sql = step.sql, "sync"),
+            Progress::Locked { step, attempt, holders } => {
+                tracing::warn!(attempt, table = step.table, ?holders, "a sync waits for a table");
+            }
+            _ => {}
+        };
+        convoke_sync::advance(&self.admin, project, schema, &options, &mut watch).await.map(|_| ())
+    }
+
+    /// What the database keeps apart less than it should.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     pub fn project(&self) -> &str {

@@ -18,6 +18,7 @@ mod respond;
 mod router;
 mod subscribe;
 
-pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError};
+pub use convoke_sync::Caller;
+pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, declared_schema};
 pub use outbound::{AllowList, AllowListError};
 pub use router::{router, serve};

@@ -7,7 +7,6 @@ use convoke_feed::{FeedError, FeedOptions};
 use convoke_invoke::{Invoker, Observe, Request};
 use convoke_live::{Incarnation, Live, LiveOptions, QueryAnswer};
 use convoke_model::{Code, Failure, Kind};
-use convoke_store::Store;
 
 /// Memory for results that nobody is subscribed to.
 const CACHE_BYTES_MAX: usize = 64 << 20;
@@ -26,14 +25,13 @@ impl LiveQueries {
     pub(crate) async fn open(
         postgres: tokio_postgres::Config,
         project: &str,
-        store: &Store,
         invoker: Invoker,
         deployments: Arc<Deployments>,
     ) -> Self {
         let live = match convoke_feed::prepare(&postgres, &publication(project), project).await {
             Ok(system) => {
                 let system = format!("{}/{}", system.identifier, system.timeline);
-                match store.incarnation(&system).await {
+                match convoke_sync::incarnation(&postgres, &system).await {
                     Ok((nanoseconds, lsn)) => Ok(Live::start(
                         invoker,
                         deployments,

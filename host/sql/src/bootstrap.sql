@@ -8,6 +8,54 @@ create table if not exists convoke.tables (
   unique (project, name)
 );
 
+-- Secrets of this database, made once: `role` for the passwords of the projects' roles, `cursor` for what pages end with.
+-- Whoever may read them is every project, so nobody but their owner may.
+create table if not exists convoke.keys (
+  name text primary key,
+  key bytea not null
+);
+insert into convoke.keys (name, key)
+select name, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+from unnest(array['role', 'cursor']) as name
+on conflict (name) do nothing;
+
+-- The role that a project's functions run under. Roles belong to the whole server, projects to one of its databases.
+create table if not exists convoke.projects (
+  name text primary key,
+  role text not null
+);
+
+-- What syncs have made, or set out to make: whatever else is found in a project's schema was made by hand.
+create table if not exists convoke.objects (
+  project text not null,
+  table_name text not null,
+  kind text not null,
+  name text not null,
+  definition text not null,
+  declared boolean not null,
+  made boolean not null default false,
+  primary key (project, table_name, kind, name)
+);
+
+create table if not exists convoke.sync_log (
+  id bigint generated always as identity primary key,
+  project text not null,
+  started timestamptz not null default clock_timestamp(),
+  finished timestamptz,
+  actor text not null,
+  host text not null,
+  tool text not null,
+  base text not null,
+  target text not null,
+  hash text not null,
+  plan jsonb not null,
+  steps jsonb not null default '[]',
+  error text,
+  outcome text not null default 'running'
+    check (outcome in ('running', 'done', 'nothing', 'failed', 'abandoned'))
+);
+create index if not exists sync_log_project_idx on convoke.sync_log (project, id);
+
 create or replace function convoke.now_ms() returns double precision
 language sql volatile parallel safe
 as $$ select extract(epoch from clock_timestamp())::double precision * 1000 $$;
@@ -89,15 +137,16 @@ begin
 end
 $$;
 
--- The id that clients see for a row: convoke.id('demo.messages', _id).
+-- The id that clients see for a row: convoke.id('demo.messages', _id). Definer, because nobody else may read the
+-- registry; it answers about those tables only that the caller's role reaches by name.
 create or replace function convoke.id(relation regclass, id uuid) returns text
-language sql stable strict parallel safe
+language sql stable strict parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
   select convoke.encode_id(t.number, id)
   from convoke.tables t
-  join pg_namespace n on n.nspname = t.project
-  join pg_class c on c.relnamespace = n.oid and c.relname = t.name
-  where c.oid = relation
+  join pg_catalog.pg_namespace n on n.nspname = t.project
+  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
+  where c.oid = relation and pg_catalog.has_schema_privilege(session_user, n.oid, 'usage')
 $$;
 
 -- The row that an id of clients means: select * from demo.messages where _id = convoke.uuid('…').
@@ -297,15 +346,6 @@ begin
 end
 $$;
 
--- The keys by which this database's hosts sign: only its owner reads them.
-create table if not exists convoke.keys (
-  name text primary key,
-  key bytea not null
-);
-insert into convoke.keys (name, key)
-  select name, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) from unnest(array['cursor', 'role']) as name
-  on conflict do nothing;
-
 -- What mutations returned to clients that send them again after a lost connection. A project's role reaches its own
 -- only, by the two functions.
 create table if not exists convoke.requests (
@@ -375,3 +415,4 @@ begin
   select i.nanoseconds, i.lsn into count_from.nanoseconds, count_from.lsn from convoke.incarnation as i;
 end
 $$;
+revoke all on function convoke.count_from(text) from public;

@@ -12,7 +12,11 @@ mod read;
 mod write;
 
 pub use aggregate::aggregate;
-pub use ddl::{bootstrap, create_creation_time_index, create_index, create_schema, create_table, register_table};
+pub use ddl::{
+    FieldType, bootstrap, check_expression, check_name, checked_fields, create_schema, create_table, fit,
+    index_columns, index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name,
+    register_table, replacement_name,
+};
 pub use read::{Bounds, get, get_many, position, query, recall, remember, snapshot};
 pub use write::{Existence, Rows, delete, delete_where, insert, patch_unset, patch_where, update};
 
@@ -65,12 +69,12 @@ pub fn quote_literal(text: &str) -> String {
 }
 
 /// `"schema"."table"`.
-fn qualified(schema: &str, table: &str) -> String {
+pub fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", quote_identifier(schema), quote_identifier(table))
 }
 
 /// A field as the indexes hold it and as conditions compare it. One function for both, so that they never part.
-pub(crate) fn key_of(field: &str) -> String {
+pub fn key_of(field: &str) -> String {
     format!("convoke.key(data->{})", quote_literal(field))
 }
 

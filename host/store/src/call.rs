@@ -220,7 +220,7 @@ impl CallDatabase {
         }
     }
 
-    async fn savepoint(&mut self) -> Result<u32, DatabaseError> {
+    fn begin_savepoint(&mut self) -> Result<u32, DatabaseError> {
         self.check_usable()?;
         self.savepoints.last += 1;
         let savepoint = self.savepoints.last;
@@ -340,7 +340,7 @@ impl Database for CallDatabase {
     }
 
     fn savepoint(&mut self) -> Pending<'_, u32> {
-        Box::pin(self.savepoint())
+        Box::pin(std::future::ready(self.begin_savepoint()))
     }
 
     fn release(&mut self, savepoint: u32) -> Pending<'_, ()> {
@@ -382,13 +382,11 @@ pub(crate) struct Known<'a> {
 
 /// Finds a table that some component declares.
 pub(crate) fn known<'a>(tables: &'a Tables, name: &str) -> Result<Known<'a>, DatabaseError> {
-    match tables.tables.get(name) {
-        Some(table) => Ok(Known { table, form: tables.form(name) }),
-        None => {
-            let message = format!("table `{name}` is not declared by any component of the project");
-            Err(DatabaseError::Refused(Failure::new(Code::NotFound, message)))
-        }
+    if let Some(table) = tables.tables.get(name) {
+        return Ok(Known { table, form: tables.form(name) });
     }
+    let message = format!("table `{name}` is not declared by any component of the project");
+    Err(DatabaseError::Refused(Failure::new(Code::NotFound, message)))
 }
 
 pub(crate) fn invalid(message: impl Into<String>) -> DatabaseError {

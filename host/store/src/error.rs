@@ -5,19 +5,13 @@ use serde_json::json;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
-/// Why the store could not be opened or brought to a schema.
+/// Why the store could not be opened, or asked about itself.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("cannot reach Postgres")]
-    Unreachable(#[source] deadpool_postgres::PoolError),
     #[error("cannot build the connection pool")]
     Pool(#[from] deadpool_postgres::BuildError),
-    #[error("Postgres {found} is too old: Convoke needs 15 or newer")]
-    Version { found: String },
-    #[error("`{0}` cannot be a project's name: it belongs to Postgres or to Convoke")]
-    ReservedSchema(String),
-    #[error("the key in `convoke.keys` has not 32 bytes")]
-    Key,
+    #[error("cannot reach Postgres")]
+    Unreachable(#[source] deadpool_postgres::PoolError),
     #[error("Postgres refused `{statement}`")]
     Statement {
         statement: String,

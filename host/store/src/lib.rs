@@ -1,6 +1,6 @@
-//! Postgres: the pool, the transactions of calls, documents, and the tables that a project declares.
+//! Postgres: the pool, the transactions of calls, documents.
 //!
-//! Invariant: with `local-postgres` the only crate of the host that speaks to Postgres. A [`CallDatabase`] is made for
+//! Invariant: with `sync`, `feed` and `local-postgres` the only crate of the host that speaks to Postgres. A [`CallDatabase`] is made for
 //! one run of one function; a [`Store`] once a host.
 
 mod call;
@@ -11,7 +11,6 @@ mod pipeline;
 mod pool;
 mod reads;
 mod statement;
-mod sync;
 mod unmanaged;
 mod writes;
 

@@ -61,21 +61,9 @@ impl Connection {
             // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
             let mut prepared = Vec::with_capacity(statements.len());
             for statement in statements {
-                prepared.push(match statement.is_control() {
-                    true => None,
-                    false => {
-                        let handle = client.prepare_cached(&statement.text).await;
-                        Some(handle.map_err(|error| explain(&error, Phase::BeforeCommit))?)
-                    }
-                });
+                prepared.push(if statement.is_control() { None } else { Some(prepare(client, statement).await?) });
             }
-            let position = match around.position {
-                true => {
-                    let handle = client.prepare_cached(&convoke_sql::position().text).await;
-                    Some(handle.map_err(|error| explain(&error, Phase::BeforeCommit))?)
-                }
-                false => None,
-            };
+            let position = if around.position { Some(prepare(client, &convoke_sql::position()).await?) } else { None };
             if around.begin.is_some() {
                 self.transaction_open = true;
             }
@@ -154,6 +142,10 @@ fn cancel(client: deadpool_postgres::ClientWrapper) {
         }
         drop(client);
     });
+}
+
+async fn prepare(client: &Object, statement: &Statement) -> Result<tokio_postgres::Statement, DatabaseError> {
+    client.prepare_cached(&statement.text).await.map_err(|error| explain(&error, Phase::BeforeCommit))
 }
 
 async fn send(

@@ -1,7 +1,8 @@
 //! The connections of a host.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use convoke_model::{CursorKey, Limits, Table, Tables};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -10,18 +11,20 @@ use tokio_postgres::{Config, NoTls};
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
 use crate::error::chain;
-use crate::sync::bootstrap;
 
 /// How a store connects.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    pub postgres: Config,
+    /// The project's role, which may read and write its documents and nothing else.
+    pub app: Config,
     /// The project, and so the Postgres schema of its tables.
     pub project: String,
     pub connections_max: usize,
     pub limits: Limits,
     /// Whether the project's functions may send SQL of their own.
     pub sql: bool,
+    /// Signs where pages end.
+    pub cursor_key: CursorKey,
 }
 
 /// A project's database. Cheap to clone.
@@ -37,27 +40,27 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) sql: bool,
     pub(crate) cursor_key: CursorKey,
+    /// When a scan of a table was last looked into.
+    scans: Mutex<HashMap<String, Instant>>,
     /// What makes a session ours again, after SQL of a function's own.
     pub(crate) restore: Arc<str>,
 }
 
+/// A table from which on a scan is worth a word.
+const SCAN_ROWS: f32 = 10_000.0;
+const SCAN_WARNING_EVERY: Duration = Duration::from_mins(1);
+
 impl Store {
-    /// Connects and prepares the schema `convoke`.
+    /// Prepares the pool; the first call connects. The database has been made ready by `convoke_sync`.
     ///
     /// # Errors
-    /// When Postgres cannot be reached, is older than 15, or refuses.
-    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
-        let reserved = options.project == "convoke"
-            || options.project == "information_schema"
-            || options.project.starts_with("pg_");
-        if reserved {
-            return Err(StoreError::ReservedSchema(options.project));
+    /// When the pool cannot be built.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let StoreOptions { mut app, project, connections_max, limits, sql, cursor_key } = options;
+        if app.get_application_name().is_none() {
+            app.application_name("convoke");
         }
-        let StoreOptions { mut postgres, project, connections_max, limits, sql } = options;
-        if postgres.get_application_name().is_none() {
-            postgres.application_name("convoke");
-        }
-        let manager = Manager::from_config(postgres, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(app, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let pool = Pool::builder(manager)
@@ -70,8 +73,7 @@ impl Store {
                 Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
             }))
             .build()?;
-        let cursor_key = bootstrap(&pool).await?;
-        Ok(Self { inner: Arc::new(Inner { pool, project, limits, sql, cursor_key, restore }) })
+        Ok(Self { inner: Arc::new(Inner { pool, project, limits, sql, cursor_key, restore, scans: Mutex::default() }) })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.
@@ -93,27 +95,40 @@ impl Store {
         self.inner.pool.close();
     }
 
-    /// Tells, once in a while, that a filter goes over all of a large table.
+    /// Warns, once in a while, of a filter that goes over all of a large table.
     pub(crate) fn warn_of_scan(&self, table: &Table) {
-        tracing::debug!(table = table.name, "a filter without an index");
+        let now = Instant::now();
+        let mut told = self.inner.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&table.name).is_some_and(|last| now.duration_since(*last) < SCAN_WARNING_EVERY) {
+            return;
+        }
+        told.insert(table.name.clone(), now);
+        drop(told);
+        let (store, table) = (self.clone(), table.name.clone());
+        tokio::spawn(async move {
+            match store.estimated_rows(&table).await {
+                Ok(rows) if rows >= SCAN_ROWS => tracing::warn!(
+                    table,
+                    rows,
+                    "a filter without an index looks at every document: declare an index for it"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, table, "could not ask for the size of a table"),
+            }
+        });
     }
 
-    /// From when this database counts the timestamps that clients see: nanoseconds since 1970, and the position of the
-    /// log at that moment. `system` names the cluster and its timeline; another one counts anew.
-    ///
-    /// # Errors
-    /// When Postgres refuses or cannot be reached.
-    pub async fn incarnation(&self, system: &str) -> Result<(u64, u64), StoreError> {
+    /// The rows that Postgres believes a table to have.
+    async fn estimated_rows(&self, table: &str) -> Result<f32, StoreError> {
         let client = self.connection().await?;
-        let statement = "select nanoseconds, lsn from convoke.count_from($1)";
+        let statement = "select c.reltuples from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                         where n.nspname = $1 and c.relname = $2";
         let failed = |source| StoreError::Statement { statement: statement.to_owned(), source };
-        let row = client.query_one(statement, &[&system]).await.map_err(failed)?;
-        let nanoseconds: i64 = row.try_get(0).map_err(failed)?;
-        let lsn: tokio_postgres::types::PgLsn = row.try_get(1).map_err(failed)?;
-        Ok((nanoseconds.unsigned_abs(), lsn.into()))
+        let row = client.query_one(statement, &[&self.inner.project, &table]).await.map_err(failed)?;
+        row.try_get(0).map_err(failed)
     }
 
-    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+    async fn connection(&self) -> Result<Object, StoreError> {
         self.inner.pool.get().await.map_err(StoreError::Unreachable)
     }
 }

@@ -265,6 +265,7 @@ fn invalid_cursor(message: impl Into<String>) -> DatabaseError {
     DatabaseError::Refused(Failure::new(code, format!("InvalidCursor: {}", message.into())))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn unreadable(error: tokio_postgres::Error) -> DatabaseError {
     explain(&error, Phase::BeforeCommit)
 }

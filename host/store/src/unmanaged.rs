@@ -1,5 +1,6 @@
 //! Tables that are somebody else's: rows of columns, known by one of them.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use convoke_model::{
@@ -42,7 +43,7 @@ impl CallDatabase {
         let order = if plan.order == Order::Desc { " desc" } else { "" };
         let limit = u64::from(plan.limit.unwrap_or(u32::MAX).min(rows_max + 1));
         let offset = plan.offset.unwrap_or(0);
-        text.push_str(&format!(" order by {}{order} limit {limit} offset {offset}", key(table)));
+        let _ = write!(text, " order by {}{order} limit {limit} offset {offset}", key(table));
         let rows = self.unmanaged(table, &text, parameters).await?;
         if rows.len() > rows_max as usize {
             return Err(too_many(rows_max));
@@ -177,8 +178,10 @@ fn push_comparison(text: &mut String, parameters: &mut Vec<Value>, condition: &C
     let column = quote_identifier(&condition.field);
     let missing = condition.value.is_null() || is_undefined(&condition.value);
     let operator = match condition.op {
-        Operator::Eq if missing => return text.push_str(&format!("{column} is null")),
-        Operator::Ne if missing => return text.push_str(&format!("{column} is not null")),
+        Operator::Eq | Operator::Ne if missing => {
+            text.push_str(&column);
+            return text.push_str(if condition.op == Operator::Eq { " is null" } else { " is not null" });
+        }
         Operator::Eq => "=",
         Operator::Ne => "is distinct from",
         Operator::In => "= any",
@@ -188,7 +191,7 @@ fn push_comparison(text: &mut String, parameters: &mut Vec<Value>, condition: &C
         Operator::Gte => ">=",
     };
     parameters.push(condition.value.clone());
-    text.push_str(&format!("coalesce({column} {operator} (${}), false)", parameters.len()));
+    let _ = write!(text, "coalesce({column} {operator} (${}), false)", parameters.len());
 }
 
 fn found(table: &Table, rows: &[String]) -> Result<(), DatabaseError> {

@@ -140,16 +140,9 @@ impl Writes {
     /// Forgets what was kept since this savepoint began; false where its beginning was sent already.
     pub(crate) fn forget_since(&mut self, savepoint: u32) -> bool {
         let begin = |batch: &Batch| matches!(batch, Batch::Control(Control::Begin, number) if *number == savepoint);
-        match self.batches.iter().rposition(begin) {
-            Some(position) => {
-                self.batches.truncate(position);
-                true
-            }
-            None => {
-                self.batches.clear();
-                false
-            }
-        }
+        let position = self.batches.iter().rposition(begin);
+        self.batches.truncate(position.unwrap_or_default());
+        position.is_some()
     }
 
     /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
-use convoke_server::{ComponentSource, DeployError, Deployed, Host, HostConfig};
+use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -69,6 +69,7 @@ impl TestHost {
         let config = HostConfig {
             postgres: postgres.clone(),
             project: "demo".to_owned(),
+            caller: Caller::default(),
             cache_dir: cache.path().join("cache"),
             limits,
             connections_max: 8,

@@ -26,15 +26,19 @@ impl Things {
     pub(crate) async fn with(host: &TestHost, tables: Value) -> Self {
         let manifests: Vec<TableManifest> = serde_json::from_value(tables).expect("manifests");
         let mut schema = Schema::merge([("test", manifests.as_slice())]).expect("a schema");
+        let provisioned = convoke_sync::bootstrap(&host.postgres, "demo").await.expect("provisioned");
         let options = StoreOptions {
-            postgres: host.postgres.clone(),
+            app: provisioned.app,
+            cursor_key: provisioned.keys.cursor,
             project: "demo".to_owned(),
             connections_max: 8,
             limits: Limits::default(),
             sql: true,
         };
-        let store = Store::open(options).await.expect("a store");
-        store.sync(&mut schema).await.expect("a sync");
+        let store = Store::open(options).expect("a store");
+        let options = convoke_sync::ApplyOptions::default();
+        let synced = convoke_sync::advance(&host.postgres, "demo", &mut schema, &options, &mut |_| {}).await;
+        synced.expect("a sync");
         Self { store, tables: Arc::new(Tables::new(schema).expect("forms")) }
     }
 

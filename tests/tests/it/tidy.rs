@@ -21,7 +21,7 @@ struct Reserved {
 const RESERVED: [Reserved; 4] = [
     Reserved {
         name: "tokio_postgres",
-        folders: &["host/store/", "host/feed/", "host/jobs/", "host/local-postgres/", "bench/", "tests/"],
+        folders: &["host/store/", "host/sync/", "host/feed/", "host/jobs/", "host/local-postgres/", "bench/", "tests/"],
         // A connection string is parsed where it comes in, and handed down as a value.
         one_item: Some((&["host/server/", "host/cli/"], "Config")),
     },

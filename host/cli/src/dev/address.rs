@@ -12,6 +12,9 @@ use crate::failure::Failure;
 struct Recorded {
     url: String,
     pid: u32,
+    /// The project's own Postgres; a given one is not noted, since its address may hold a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    postgres: Option<String>,
 }
 
 /// The record of a running `dev`, removed at its end.
@@ -22,10 +25,20 @@ fn path(project: &Project) -> PathBuf {
     project.state_dir().join("dev.json")
 }
 
+fn read(project: &Project) -> Option<Recorded> {
+    let text = std::fs::read_to_string(path(project)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The Postgres of the running `dev`, where it is the project's own and answers.
+pub(crate) async fn postgres(project: &Project) -> Option<tokio_postgres::Config> {
+    let config: tokio_postgres::Config = read(project)?.postgres?.parse().ok()?;
+    convoke_local_postgres::probe(&config).await.is_ok().then_some(config)
+}
+
 /// The address that the last `dev` of the project recorded.
 pub(crate) fn recorded(project: &Project) -> Option<String> {
-    let text = std::fs::read_to_string(path(project)).ok()?;
-    serde_json::from_str::<Recorded>(&text).ok().map(|recorded| recorded.url)
+    read(project).map(|recorded| recorded.url)
 }
 
 /// How a program on this machine reaches what listens on the address.
@@ -39,11 +52,11 @@ pub(super) fn url(address: SocketAddr) -> String {
 }
 
 impl Record {
-    pub(super) fn write(project: &Project, url: &str) -> Result<Self, Failure> {
+    pub(super) fn write(project: &Project, url: &str, postgres: Option<String>) -> Result<Self, Failure> {
         let path = path(project);
         let failed =
             |e: &dyn std::error::Error| Failure::new(format!("`{}` cannot be written", path.display())).cause(e);
-        let recorded = Recorded { url: url.to_owned(), pid: std::process::id() };
+        let recorded = Recorded { url: url.to_owned(), pid: std::process::id(), postgres };
         let text = serde_json::to_string(&recorded).map_err(|e| failed(&e))?;
         std::fs::write(&path, text + "\n").map_err(|e| failed(&e))?;
         Ok(Self(path))

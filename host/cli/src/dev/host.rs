@@ -27,6 +27,7 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
     let config = HostConfig {
         postgres,
         project: manifest.name.clone(),
+        caller: crate::sync::caller(),
         cache_dir: project.state_dir().join("cache"),
         limits: limits(&manifest.limits),
         connections_max: convoke_server::CONNECTIONS_MAX,
@@ -34,7 +35,10 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
         outbound_allow: manifest.outbound_allow.clone(),
         sql: manifest.sql_allow,
     };
-    Host::open(config).await.map_err(|e| Failure::of(&e))
+    Host::open(config).await.map_err(|error| match error {
+        convoke_server::OpenError::Sync(error) => crate::sync::failure(error),
+        other => Failure::of(&other),
+    })
 }
 
 /// Reads `DATABASE_URL`. The text is in no message: it holds a password.
@@ -82,7 +86,7 @@ impl Served {
                 wasm.map_err(|e| Failure::new(format!("`{}` cannot be read", built.wasm_path.display())).cause(&e))?;
             sources.push(ComponentSource { module: built.module.to_string(), wasm });
         }
-        let deployed = host.deploy(sources).await.map_err(|e| Failure::of(&e))?;
+        let deployed = host.deploy(sources).await.map_err(crate::sync::deploy_failure)?;
         self.digests = report.components.iter().map(|built| (built.module.to_string(), built.digest.clone())).collect();
         Ok(deployed)
     }

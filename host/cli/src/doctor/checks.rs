@@ -119,6 +119,57 @@ async fn database(url: &str) -> Vec<Finding> {
     vec![reached, wal]
 }
 
+/// The project's role, and what was changed by hand. Nothing is said where the project's database does not run.
+pub(super) async fn tables(project: &Project, database_url: Option<&str>) -> Vec<Finding> {
+    let given = database_url.map(str::trim).filter(|url| !url.is_empty());
+    let config = match given.map(dev::parse_url) {
+        Some(Ok(config)) => config,
+        // `postgres` says so.
+        Some(Err(_)) => return Vec::new(),
+        None => match dev::address::postgres(project).await {
+            Some(config) => config,
+            None => return Vec::new(),
+        },
+    };
+    let name = &project.manifest().name;
+    let looked = tokio::time::timeout(DATABASE_ANSWER_MAX, convoke_sync::inspect(&config, name)).await;
+    match looked {
+        Ok(Ok(found)) if !found.synced => vec![Finding::good("tables", format!("`{name}` was not synced here yet"))],
+        Ok(Ok(found)) => vec![role(&found), drift(&found)],
+        Ok(Err(error)) => vec![Finding::failed("tables", crate::sync::failure(error))],
+        // `postgres` says so.
+        Err(_) => Vec::new(),
+    }
+}
+
+fn role(found: &convoke_sync::Inspection) -> Finding {
+    match (&found.role, found.role_faults.as_slice()) {
+        (None, _) => Finding::warning(
+            "role",
+            "functions run as the given user, with all its rights",
+            "let that user make roles: as a superuser, `alter role USER createrole`",
+        ),
+        (Some(role), []) => Finding::good("role", format!("`{role}` reads and writes documents, and no more")),
+        (Some(role), faults) => Finding::warning(
+            "role",
+            format!("`{role}` {}", faults.join(", ")),
+            "run `convoke sync`: it takes back what can be taken back",
+        ),
+    }
+}
+
+fn drift(found: &convoke_sync::Inspection) -> Finding {
+    if found.drift.is_empty() {
+        return Finding::good("drift", "the tables are as the last sync left them");
+    }
+    let list: Vec<String> = found.drift.iter().map(ToString::to_string).collect();
+    Finding::warning(
+        "drift",
+        format!("changed by hand: {}", list.join("; ")),
+        "look at `convoke sync --dry-run`: what is missing or changed is made again, what is extra is left alone",
+    )
+}
+
 async fn ask(url: &str) -> Result<Probe, Failure> {
     let config = dev::parse_url(url)?;
     convoke_local_postgres::probe(&config).await.map_err(|e| {

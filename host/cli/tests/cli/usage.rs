@@ -20,6 +20,11 @@ fn help_of_build() {
 }
 
 #[test]
+fn help_of_sync() {
+    assert_snapshot!(Place::empty().run(&["sync", "--help"]));
+}
+
+#[test]
 fn help_of_run() {
     assert_snapshot!(Place::empty().run(&["run", "--help"]));
 }
@@ -31,7 +36,7 @@ fn help_of_doctor() {
 
 #[test]
 fn every_command_has_an_example() {
-    for command in ["dev", "build", "run", "doctor"] {
+    for command in ["dev", "build", "sync", "run", "doctor"] {
         let help = Place::empty().run(&[command, "--help"]);
         assert!(help.contains(&format!("  convoke {command}")), "{help}");
     }

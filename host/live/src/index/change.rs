@@ -11,28 +11,21 @@ use uuid::Uuid;
 /// [`RowChange::Relation`].
 #[derive(Debug, Clone, Copy)]
 pub enum RowChange<'a> {
-    Insert {
-        table: u32,
-        row: Row<'a>,
-    },
+    /// A row that was not there.
+    Insert { table: u32, row: Row<'a> },
+    /// A row that was there, as it is now.
     Update {
         table: u32,
         /// The id before, where it is another one.
         old_id: Option<Uuid>,
         row: Row<'a>,
     },
-    Delete {
-        table: u32,
-        id: Uuid,
-    },
-    Truncate {
-        table: u32,
-    },
+    /// A row that is gone.
+    Delete { table: u32, id: Uuid },
+    /// All rows of a table are gone.
+    Truncate { table: u32 },
     /// Something was written to a relation.
-    Relation {
-        schema: &'a str,
-        name: &'a str,
-    },
+    Relation { schema: &'a str, name: &'a str },
     /// What was written cannot be told: the feed has a gap. It concerns every subscription, whatever it read.
     Everything,
 }

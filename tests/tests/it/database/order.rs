@@ -86,15 +86,15 @@ fn values_come_back_as_they_went() {
 /// `1e3` and `1000` are one number; `jsonb` keeps one spelling.
 fn without_float_spelling(value: &Value) -> Value {
     match value {
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) => json!(integer),
-            None => {
-                let float = number.as_f64().expect("a float");
-                let whole = float.fract() == 0.0 && float.abs() < 9e18;
-                // A zero below zero is written by a mark, not by a number.
-                if whole { json!(float as i64) } else { json!(float) }
+        Value::Number(number) => {
+            if let Some(integer) = number.as_i64() {
+                return json!(integer);
             }
-        },
+            let float = number.as_f64().expect("a float");
+            let whole = float.fract() == 0.0 && float.abs() < 9e18;
+            // A zero below zero is written by a mark, not by a number.
+            if whole { json!(float as i64) } else { json!(float) }
+        }
         Value::Array(items) => items.iter().map(without_float_spelling).collect(),
         Value::Object(fields) => {
             fields.iter().map(|(name, value)| (name.clone(), without_float_spelling(value))).collect()
@@ -118,8 +118,8 @@ fn missing_and_null_are_told_apart() {
             list.map(|document| document["_id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
         };
         let undefined = json!({ "$undefined": null });
-        assert_eq!(ids(json!({ "field": "n", "op": "eq", "value": null })).await, [null.clone()]);
-        assert_eq!(ids(json!({ "field": "n", "op": "eq", "value": undefined })).await, [missing.clone()]);
+        assert_eq!(ids(json!({ "field": "n", "op": "eq", "value": null })).await, std::slice::from_ref(&null));
+        assert_eq!(ids(json!({ "field": "n", "op": "eq", "value": undefined })).await, std::slice::from_ref(&missing));
         assert_eq!(ids(json!({ "field": "n", "op": "gt", "value": undefined })).await, [null.clone(), one]);
         let both = json!({ "field": "n", "op": "in", "value": [undefined, null] });
         assert_eq!(ids(both).await, [missing, null]);

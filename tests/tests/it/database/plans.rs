@@ -162,7 +162,7 @@ async fn explain(psql: &tokio_postgres::Client, text: &str, parameters: &[Parame
     let mut text = text.to_owned();
     for (position, parameter) in parameters.iter().enumerate().rev() {
         let bytes = |bytes: &[u8]| {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits = bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
             format!("'\\x{digits}'::bytea")
         };
         let literal = match parameter {

@@ -96,7 +96,7 @@ fn a_document_that_is_not_there_was_looked_at() {
         things.change(async |call| call.delete("things", &gone).await).await.expect("a delete");
         let mut call = things.observed();
         assert_eq!(call.get("things", &gone).await, Ok(None));
-        call.get_many("things", &[there.clone()]).await.expect("an answer");
+        call.get_many("things", std::slice::from_ref(&there)).await.expect("an answer");
         let reads = call.take_observed().reads.reads;
         let document = |id: &str| {
             let id = DocumentId::parse(id).expect("an id");

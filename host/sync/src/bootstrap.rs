@@ -1,0 +1,208 @@
+//! What every project of a database needs: the schema `convoke`, the keys, the role.
+
+use std::fmt;
+
+use convoke_model::CursorKey;
+use tokio_postgres::Config;
+
+use crate::connect::Session;
+use crate::hash::sha256;
+use crate::{SyncError, role};
+
+use convoke_sql::{quote_identifier, quote_literal};
+
+/// Hosts that start at once take turns; the number is Convoke's alone ("convoke" in ASCII).
+const LOCK: i64 = 27_991_469_889_448_805;
+
+/// What a host runs a project with. Made once a start.
+#[derive(Debug, Clone)]
+pub struct Provisioned {
+    /// How functions reach the database: as the project's role, or as the given user where there can be no role.
+    pub app: Config,
+    /// The project's role, where it has one.
+    pub role: Option<String>,
+    pub keys: Keys,
+    /// What is less than it should be.
+    pub warnings: Vec<Warning>,
+}
+
+/// Secrets of the database that the host uses.
+#[derive(Clone)]
+pub struct Keys {
+    /// Signs the cursors of pages.
+    pub cursor: CursorKey,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+/// A wall between projects, or between functions and the tables' shape, that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Functions run as the given user.
+    MayNotCreateRoles { user: String, role: String },
+    /// Functions run as the given user.
+    CannotLogIn { role: String, cause: String },
+    /// Functions run as the given user.
+    NameTaken { role: String },
+    /// Everybody may make temporary tables, or tables in the schema `public`, and so may functions.
+    PublicMayCreate { what: String, fix: String },
+}
+
+impl Warning {
+    /// Stable, for programs.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::MayNotCreateRoles { .. } => "MAY_NOT_CREATE_ROLES",
+            Self::CannotLogIn { .. } => "CANNOT_LOG_IN",
+            Self::NameTaken { .. } => "ROLE_NAME_TAKEN",
+            Self::PublicMayCreate { .. } => "PUBLIC_MAY_CREATE",
+        }
+    }
+
+    /// What to do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::MayNotCreateRoles { user, .. } => {
+                format!("as a superuser: `alter role {} createrole`", quote_identifier(user))
+            }
+            Self::CannotLogIn { role, .. } => {
+                format!("let `{role}` log in with its password: a line `scram-sha-256` in `pg_hba.conf`")
+            }
+            Self::NameTaken { role } => format!("rename the role `{role}`, which is somebody else's"),
+            Self::PublicMayCreate { fix, .. } => fix.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MayNotCreateRoles { user, role } => write!(
+                formatter,
+                "the user `{user}` may not make the role `{role}`: functions run as `{user}`, with all its rights"
+            ),
+            Self::CannotLogIn { role, cause } => write!(
+                formatter,
+                "the role `{role}` cannot log in, so functions run as the given user, with all its rights: {cause}"
+            ),
+            Self::NameTaken { role } => write!(
+                formatter,
+                "the role `{role}` is somebody else's, so functions run as the given user, with all its rights"
+            ),
+            Self::PublicMayCreate { what, .. } => {
+                write!(formatter, "everybody may {what} in this database, and so may functions")
+            }
+        }
+    }
+}
+
+/// Makes what is missing of the schema `convoke`, the keys and the project's role. Again, it changes nothing.
+///
+/// # Errors
+/// When Postgres cannot be reached, is older than 15, or refuses.
+pub async fn bootstrap(admin: &Config, project: &str) -> Result<Provisioned, SyncError> {
+    check_name(project)?;
+    let session = Session::open(admin).await?;
+    let failed = |user: &str| {
+        let user = user.to_owned();
+        move |source| SyncError::Bootstrap { user, source }
+    };
+    let user = session.user().await?;
+    session.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed(&user))?;
+    make_schema(&session).await.map_err(failed(&user))?;
+    let row = session.query_one(
+        "select (select key from convoke.keys where name = 'role'), (select key from convoke.keys where name = 'cursor')",
+        &[],
+    );
+    let row = row.await.map_err(failed(&user))?;
+    let (role_key, cursor): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
+    let cursor = CursorKey::new(cursor.try_into().map_err(|_| SyncError::Key)?);
+    let mut warnings = Vec::new();
+    let provisioned = role::ensure(&session, admin, project, &role_key, &mut warnings).await?;
+    let (role, app) = match provisioned {
+        Some((role, app)) => (Some(role), app),
+        None => (None, admin.clone()),
+    };
+    if let Some(role) = &role {
+        reach_convoke(&session, role).await.map_err(failed(&user))?;
+        close_public(&session, role, &mut warnings).await.map_err(failed(&user))?;
+    } else {
+        session.execute("delete from convoke.projects where name = $1", &[&project]).await.map_err(failed(&user))?;
+    }
+    session.execute("select pg_advisory_unlock($1)", &[&LOCK]).await.map_err(failed(&user))?;
+    Ok(Provisioned { app, role, keys: Keys { cursor }, warnings })
+}
+
+pub(crate) fn check_name(project: &str) -> Result<(), SyncError> {
+    let reserved = ["convoke", "information_schema", "public"].contains(&project) || project.starts_with("pg_");
+    if reserved { Err(SyncError::Reserved(project.to_owned())) } else { Ok(()) }
+}
+
+/// The schema's comment holds the digest of what made it.
+async fn make_schema(session: &Session) -> Result<(), tokio_postgres::Error> {
+    let stamp = format!("Convoke's own; {}", &sha256(convoke_sql::bootstrap().as_bytes())[..16]);
+    let row = session
+        .query_opt("select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'convoke'", &[])
+        .await?;
+    if row.is_some_and(|row| row.get::<_, Option<String>>(0).as_deref() == Some(stamp.as_str())) {
+        return Ok(());
+    }
+    // One batch is one transaction.
+    let sql = format!(
+        "{};\ncomment on schema convoke is {}",
+        convoke_sql::bootstrap().trim_end().trim_end_matches(';'),
+        quote_literal(&stamp)
+    );
+    session.run(&sql).await
+}
+
+/// The role uses Convoke's functions, and none of its tables.
+async fn reach_convoke(session: &Session, role: &str) -> Result<(), tokio_postgres::Error> {
+    let reached = session.query_one("select has_schema_privilege($1, 'convoke', 'usage')", &[&role]).await?;
+    if reached.get(0) {
+        return Ok(());
+    }
+    let role = quote_identifier(role);
+    session
+        .run(&format!(
+            "grant usage on schema convoke to {role}; grant execute on all functions in schema convoke to {role}"
+        ))
+        .await
+}
+
+/// By default, everybody who may connect may make temporary tables; before Postgres 15, tables in `public` too. That is
+/// taken from everybody and given to each of the other users that there are, so that only Convoke's roles lose it.
+async fn close_public(session: &Session, role: &str, warnings: &mut Vec<Warning>) -> Result<(), tokio_postgres::Error> {
+    const OPEN: &str = "\
+select current_database()::text, has_database_privilege($1, current_database(), 'temporary'),
+  coalesce(has_schema_privilege($1, to_regnamespace('public')::oid, 'create'), false),
+  array(select r.rolname::text from pg_roles r, pg_database d
+    where d.datname = current_database() and r.rolcanlogin and not r.rolsuper and r.oid <> d.datdba
+    and r.rolname not like 'convoke\\_%')";
+    let row = session.query_one(OPEN, &[&role]).await?;
+    let (database, temporary, public): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
+    let others: Vec<String> = row.get::<_, Vec<String>>(3).iter().map(|other| quote_identifier(other)).collect();
+    let database = format!("database {}", quote_identifier(&database));
+    let open = [
+        (temporary, "make temporary tables", "temporary", database.as_str()),
+        (public, "make tables in the schema `public`", "create", "schema public"),
+    ];
+    for (_, what, right, place) in open.into_iter().filter(|(is_open, ..)| *is_open) {
+        let mut sql = format!("revoke {right} on {place} from public");
+        if !others.is_empty() {
+            sql = format!("grant {right} on {place} to {}; {sql}", others.join(", "));
+        }
+        let closed = session.run(&sql).await;
+        // A revoke of what one may not revoke is no error.
+        let row = session.query_one(OPEN, &[&role]).await?;
+        let is_open: bool = if right == "temporary" { row.get(1) } else { row.get(2) };
+        if closed.is_err() || is_open {
+            warnings.push(Warning::PublicMayCreate { what: what.to_owned(), fix: format!("as its owner: `{sql}`") });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Why a sync could not be done.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::plan::Plan;
+use crate::problem::Problem;
+
+/// A sync that did not happen, or not to its end. What was applied before stays, and the next run goes on from there.
+#[derive(Debug, Error)]
+pub enum SyncError {
+    #[error("cannot reach Postgres")]
+    Unreachable(#[source] tokio_postgres::Error),
+    #[error("Postgres {found} is too old: Convoke needs 15 or newer")]
+    Version { found: String },
+    #[error("`{0}` cannot be a project's name: it belongs to Postgres or to Convoke")]
+    Reserved(String),
+    #[error("the schema `convoke` of this database cannot be made or changed by the user `{user}`")]
+    Bootstrap {
+        user: String,
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    #[error("a key in `convoke.keys` has not 32 bytes")]
+    Key,
+    #[error("Postgres refused to {what}")]
+    Statement {
+        what: String,
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    #[error("{}", first_problem(.0))]
+    Problems(Box<Plan>),
+    #[error("the plan needs a decision: {}", .0.first_decision())]
+    Decision(Box<Plan>),
+    #[error(
+        "the database is not as it was when the plan was made: the plan is for {}, the database is at {}",
+        short(base),
+        short(live)
+    )]
+    Stale { base: String, live: String },
+    #[error("the plan is for another schema than the one that is given")]
+    OtherSchema,
+    #[error(
+        "table `{table}` is held by others: {} tries for its lock failed, no longer than {} ms each, while:\n  {}\nthe statement was: {sql}",
+        tries, wait.as_millis(), holders.join("\n  ")
+    )]
+    Locked { table: String, sql: String, tries: u32, wait: Duration, holders: Vec<String> },
+    #[error("step {position} of {total} failed: {problem}")]
+    Step {
+        position: usize,
+        total: usize,
+        problem: Box<Problem>,
+        #[source]
+        source: Option<tokio_postgres::Error>,
+    },
+    #[error("the sync was stopped after {done} of {total} steps")]
+    Stopped { done: usize, total: usize },
+}
+
+impl SyncError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Unreachable(_) => "start the server, and check host, port, user and password",
+            Self::Version { .. } => "use a newer server",
+            Self::Reserved(_) => "give the project another name in `convoke.toml`",
+            Self::Bootstrap { .. } => {
+                "connect as the database's owner, or as the role that owns the schema `convoke`; a new database needs \
+                 `grant create on database … to …`"
+            }
+            Self::Decision(_) => "look at it with `convoke sync --dry-run`, then run `convoke sync` with what it needs",
+            Self::Stale { .. } | Self::OtherSchema => {
+                "plan again: run `convoke sync --dry-run` and look at what is new"
+            }
+            Self::Locked { .. } => {
+                "wait until they are done, or end them with `select pg_terminate_backend(PID)`, then run the sync again"
+            }
+            Self::Key => "restore the table `convoke.keys` from a backup",
+            Self::Stopped { .. } => "run the sync again: it goes on where it stopped",
+            Self::Statement { .. } | Self::Problems(_) | Self::Step { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// The plan that could not be applied.
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Problems(plan) | Self::Decision(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn statement(what: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Statement { what, source }
+    }
+}
+
+fn first_problem(plan: &Plan) -> String {
+    let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+    problems.join("\n")
+}
+
+/// Enough of a digest to tell two apart.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,10 @@
+//! Syncs of real databases.
+
+#[path = "sync/access.rs"]
+mod access;
+#[path = "sync/apply.rs"]
+mod apply;
+#[path = "sync/failures.rs"]
+mod failures;
+#[path = "sync/support.rs"]
+mod support;
