@@ -31,7 +31,7 @@ fn read(plan: &Value) -> Result<Value> {
 }
 
 fn parsed(text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| Error::new("TEXT", error.to_string()))
+    convoke::serde_json::from_str(text).map_err(|error| Error::new("TEXT", error.to_string()))
 }
 
 macro_rules! reads {

@@ -125,14 +125,14 @@ impl Scene {
         let first = TestHost::start(&["plans"]).await;
         let second = TestHost::beside(&first, &["plans"]).await;
         let psql = first.psql().await;
-        psql.batch_execute("create table demo.plain (id int primary key, v int)").await.expect("a table");
+        psql.batch_execute("create table demo.plain (id int primary key, v int); grant select on demo.plain to public")
+            .await
+            .expect("a table");
         let rows = psql.query("select name, number from convoke.tables where project = 'demo'", &[]).await;
         let rows = rows.expect("numbers");
         let numbers: BTreeMap<String, u32> =
             rows.iter().map(|row| (row.get(0), row.get::<_, i32>(1).unsigned_abs())).collect();
-        let id = |uuid: &&str| {
-            DocumentId { table: numbers["things"], uuid: uuid.parse().expect("a UUID") }.to_string()
-        };
+        let id = |uuid: &&str| DocumentId { table: numbers["things"], uuid: uuid.parse().expect("a UUID") }.to_string();
         let fixed: Vec<String> = workload::FIXED.iter().map(id).collect();
         let questions = workload::questions(&fixed).into_iter();
         let questions = questions.map(|(path, args)| Question { path: format!("plans:{path}"), args }).collect();
@@ -228,16 +228,22 @@ impl Scene {
         }
         for (host, run) in ran.iter().filter(|(_, run)| run.received.is_kept()) {
             let position = run.evaluation.from;
+            // A transaction may be in the log before it is visible: the host hears of it before it shows the result.
+            if missing(transactions, &run.evaluation, position).next().is_some() {
+                continue;
+            }
             claims.push((position, format!("kept by host {host}"), self.question(run), Arc::clone(&run.evaluation)));
         }
         claims.sort_by_key(|(position, ..)| *position);
         let mut rows = Rows::default();
         let mut transactions = transactions.iter().peekable();
+        let mut applied: Vec<&Arc<Transaction>> = Vec::new();
         // What each question gives until the next transaction.
         let mut known: BTreeMap<usize, Value> = BTreeMap::new();
         for (position, who, question, evaluation) in claims {
             while let Some(transaction) = transactions.next_if(|next| next.end_lsn <= position) {
                 rows.apply(transaction);
+                applied.push(transaction);
                 known.clear();
             }
             let asked = &self.questions[question];
@@ -246,8 +252,12 @@ impl Scene {
             let found: Value = serde_json::from_str(text).expect("JSON");
             assert!(
                 oracle::same(&found, wanted),
-                "seed {seed}: {who} at {position}, from {}: {asked:?}\nfound  {found}\nwanted {wanted}",
-                evaluation.from
+                "seed {seed}: {who} at {position}, from {}: {asked:?}\n found {}\nwanted {}\nafter {:?}\nbefore {:?}",
+                evaluation.from,
+                short(&found),
+                short(wanted),
+                applied.iter().rev().take(5).map(|it| told(it, &evaluation)).collect::<Vec<_>>(),
+                transactions.clone().take(3).map(|it| told(it, &evaluation)).collect::<Vec<_>>(),
             );
         }
         transactions.for_each(|transaction| rows.apply(transaction));
@@ -260,10 +270,8 @@ impl Scene {
         for table in ["things", "others"] {
             let text = format!("select _id, data::text from demo.{table} order by _id");
             let found = psql.query(&text, &[]).await.expect("rows");
-            let found: Vec<(uuid::Uuid, Value)> = found
-                .iter()
-                .map(|row| (row.get(0), serde_json::from_str(row.get(1)).expect("a document")))
-                .collect();
+            let found: Vec<(uuid::Uuid, Value)> =
+                found.iter().map(|row| (row.get(0), serde_json::from_str(row.get(1)).expect("a document"))).collect();
             assert_eq!(rows.documents(table), found, "seed {seed}: {table}");
         }
     }
@@ -277,12 +285,8 @@ impl Scene {
             let question = &self.questions[self.question(run)];
             let text = last.evaluation.result.as_ref().expect("a result");
             let result: Value = serde_json::from_str(text).expect("JSON");
-            let snapshot = last.evaluation.snapshot.as_ref().expect("a snapshot");
-            let begin = transactions.partition_point(|transaction| transaction.end_lsn + WINDOW < last.evaluation.from);
-            let is_justified = transactions[begin..]
-                .iter()
-                .take_while(|transaction| transaction.end_lsn <= run.evaluation.from)
-                .any(|missed| !snapshot.contains_xid(missed.xid) && oracle::concerns(missed, question, &result));
+            let is_justified = missing(transactions, &last.evaluation, run.evaluation.from)
+                .any(|missed| oracle::concerns(missed, question, &result));
             assert!(
                 is_justified,
                 "seed {seed}: host {host} ran {question:?} at {} though its result of {} ({:?}) held: {result}",
@@ -305,4 +309,33 @@ const WINDOW: u64 = 1 << 20;
 
 fn key(live: &Live, question: &Question) -> QueryKey {
     live.key(&question.path, &question.args.to_string(), None).expect("a key")
+}
+
+/// The transactions up to a position that a result does not contain.
+fn missing<'a>(
+    transactions: &'a [Arc<Transaction>],
+    evaluation: &'a Evaluation,
+    position: u64,
+) -> impl Iterator<Item = &'a Arc<Transaction>> {
+    let snapshot = evaluation.snapshot.as_ref().expect("a snapshot");
+    let begin = transactions.partition_point(|transaction| transaction.end_lsn + WINDOW < evaluation.from);
+    let until = transactions[begin..].iter().take_while(move |transaction| transaction.end_lsn <= position);
+    until.filter(|transaction| !snapshot.contains_xid(transaction.xid))
+}
+
+/// A transaction in a failure's words: where it ends, its id, whether the result contains it, and what it wrote.
+fn told(transaction: &Arc<Transaction>, evaluation: &Evaluation) -> (u64, u32, Option<bool>, Vec<String>) {
+    let contains = evaluation.snapshot.as_ref().map(|snapshot| snapshot.contains_xid(transaction.xid));
+    let wrote = transaction.changes.iter().take(4).map(|change| {
+        let mut text = format!("{} {:?}", change.relation.name, change.kind);
+        text.truncate(300);
+        text
+    });
+    (transaction.end_lsn, transaction.xid, contains, wrote.collect())
+}
+
+fn short(value: &Value) -> String {
+    let mut text = value.to_string();
+    text.truncate(600);
+    text
 }

@@ -34,7 +34,11 @@ pub(super) struct Rows {
 #[derive(Debug)]
 enum Write<'a> {
     /// A row is there now; its fields are not known where the log leaves out what was left alone.
-    Put { ids: Vec<Uuid>, is_new: bool, row: Option<(&'a str, f64)> },
+    Put {
+        ids: Vec<Uuid>,
+        is_new: bool,
+        row: Option<(&'a str, f64)>,
+    },
     Gone(Uuid),
     All,
 }
@@ -252,8 +256,7 @@ pub(super) fn concerns(transaction: &Transaction, question: &Question, result: &
                     }
             }
             "plans:pair" => {
-                concerns_plan(change, &args["first"], &result[0])
-                    || concerns_plan(change, &args["second"], &result[1])
+                concerns_plan(change, &args["first"], &result[0]) || concerns_plan(change, &args["second"], &result[1])
             }
             "plans:by_sql" => args["statement"].as_str().expect("a statement").contains(&change.relation.name),
             "plans:page" => concerns_plan(change, &args["plan"], &result["page"]),
@@ -318,7 +321,10 @@ pub(super) fn same(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::Number(found), Value::Number(wanted)) => {
             found == wanted
-                || found.as_f64().zip(wanted.as_f64()).is_some_and(|(found, wanted)| (found - wanted).abs() < TIME_ERROR)
+                || found
+                    .as_f64()
+                    .zip(wanted.as_f64())
+                    .is_some_and(|(found, wanted)| (found - wanted).abs() < TIME_ERROR)
         }
         (Value::Array(found), Value::Array(wanted)) => {
             found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| same(found, wanted))

@@ -140,14 +140,14 @@ impl Writer {
         let (kind, rank) = (self.kind(), self.rank());
         let one = "_id = (select _id from demo.things order by random() limit 1)";
         let fixed = FIXED.choose(&mut self.random).expect("an id");
-        let padding = "(select string_agg(md5(random()::text), '') from generate_series(1, 250))";
+        let padding = "(select string_agg(md5(random()::text), '') from generate_series(1, 160))";
         match self.random.random_range(0..100) {
             0..16 => format!("insert into demo.things (data) values ('{{\"kind\":\"{kind}\",\"rank\":{rank}}}')"),
             16..28 => format!("update demo.things set data = data || '{{\"rank\":{rank}}}' where {one}"),
             28..34 => format!("update demo.things set data = data || '{{\"kind\":\"{kind}\"}}' where {one}"),
-            34..38 => format!(
-                "update demo.things set data = data || '{{\"kind\":\"{kind}\"}}' where data->'rank' = '{rank}'"
-            ),
+            34..38 => {
+                format!("update demo.things set data = data || '{{\"kind\":\"{kind}\"}}' where data->'rank' = '{rank}'")
+            }
             38..44 => format!("delete from demo.things where {one}"),
             44..50 => format!("delete from demo.things where data->'rank' = '{rank}' and data->>'kind' = '{kind}'"),
             50..54 => format!(
@@ -168,12 +168,14 @@ impl Writer {
             72..75 => format!("update demo.things set data = data - 'rank' where {one}"),
             75..81 => format!("insert into demo.others (data) values ('{{\"n\":{rank}}}')"),
             81..86 => format!("delete from demo.others where (data->>'n')::int >= {rank}"),
-            86..91 => format!(
-                "insert into demo.plain values ({rank}, {rank}) on conflict (id) do update set v = plain.v + 1"
-            ),
+            86..91 => {
+                format!("insert into demo.plain values ({rank}, {rank}) on conflict (id) do update set v = plain.v + 1")
+            }
             91..95 => format!("delete from demo.plain where id = {rank}"),
-            95..97 => format!("delete from demo.things where _creation_time < (select max(_creation_time) - 4000 from \
-                 demo.things) and data->>'kind' <> '{kind}'"),
+            95..97 => format!(
+                "delete from demo.things where _creation_time < (select max(_creation_time) - 4000 from \
+                 demo.things) and data->>'kind' <> '{kind}'"
+            ),
             97 => "truncate demo.things".to_owned(),
             98 => "truncate demo.others, demo.plain".to_owned(),
             _ => format!("update demo.things set data = data || '{{\"flag\":true}}' where data->>'kind' = '{kind}'"),
@@ -215,20 +217,32 @@ pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
         ("filter", with(things("by_kind", json!([kind("d")])), json!({ "filter": rank("lt", 7) }))),
         (
             "filter",
-            with(things("by_mixed", json!([kind("b")])), json!({ "limit": 2,
-                "filter": { "not": { "field": "flag", "op": "eq", "value": true } } })),
+            with(
+                things("by_mixed", json!([kind("b")])),
+                json!({ "limit": 2,
+                "filter": { "not": { "field": "flag", "op": "eq", "value": true } } }),
+            ),
         ),
         ("page", with(things("by_kind", json!([kind("a")])), json!({ "limit": 4, "page": { "cursor": null } }))),
-        ("page", with(things("by_rank", json!([])), json!({ "limit": 3, "order": "desc", "page": { "cursor": null } }))),
+        (
+            "page",
+            with(things("by_rank", json!([])), json!({ "limit": 3, "order": "desc", "page": { "cursor": null } })),
+        ),
         (
             "several",
-            with(things("by_kind", json!([{ "field": "kind", "op": "in", "value": ["a", "c"] }, rank("gt", 10)])), json!({ "limit": 6 })),
+            with(
+                things("by_kind", json!([{ "field": "kind", "op": "in", "value": ["a", "c"] }, rank("gt", 10)])),
+                json!({ "limit": 6 }),
+            ),
         ),
         ("aggregate", with(things("by_kind", json!([kind("a")])), json!({ "aggregate": [{ "op": "count" }] }))),
         (
             "aggregate",
-            with(things("by_kind", json!([kind("b"), rank("gt", 3)])), json!({ "aggregate": [
-                { "op": "sum", "field": "rank" }, { "op": "max", "field": "rank" }, { "op": "min", "field": "rank" }] })),
+            with(
+                things("by_kind", json!([kind("b"), rank("gt", 3)])),
+                json!({ "aggregate": [
+                { "op": "sum", "field": "rank" }, { "op": "max", "field": "rank" }, { "op": "min", "field": "rank" }] }),
+            ),
         ),
         ("offset", with(things("by_rank", json!([])), json!({ "offset": 2, "limit": 2 }))),
         ("by_sql", json!({ "statement": super::oracle::COUNT_PLAIN })),
@@ -237,7 +251,10 @@ pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
             "pair",
             json!({ "first": things("by_kind", json!([kind("a")])), "second": things("by_kind", json!([kind("b")])) }),
         ),
-        ("pair", json!({ "first": { "table": "others", "limit": 2 }, "second": things("by_rank", json!([rank("eq", 3)])) })),
+        (
+            "pair",
+            json!({ "first": { "table": "others", "limit": 2 }, "second": things("by_rank", json!([rank("eq", 3)])) }),
+        ),
     ];
     questions.extend(fixed.iter().map(|id| ("point", json!({ "table": "things", "id": id }))));
     questions
