@@ -242,7 +242,7 @@ impl Live {
             if !state.streaming || current.result.is_err() {
                 return None;
             }
-            let wanted = wanted.max(current.from);
+            let wanted = wanted.max(entry.from);
             if state.position >= wanted {
                 state.touch(key);
                 return Some(current);
@@ -317,10 +317,10 @@ impl Inner {
         let mut pause = VISIBLE_FIRST;
         loop {
             let Ok(permit) = self.evaluations.acquire().await else { return };
-            let (key, generation) = {
+            let (key, begun) = {
                 let state = self.state.lock();
                 let Some(entry) = state.entries.get(&id) else { return };
-                (entry.key.clone(), state.generation)
+                (entry.key.clone(), state.begun())
             };
             let again = self.state.lock().was_evaluated(id);
             let (evaluation, observed) = self.run(&key).await;
@@ -330,7 +330,7 @@ impl Inner {
             let evaluation = Arc::new(evaluation);
             let (received, mut effects) = {
                 let mut state = self.state.lock();
-                let received = state.receive(id, generation, Arc::clone(&evaluation), Arc::new(observed.reads));
+                let received = state.receive(id, begun, Arc::clone(&evaluation), Arc::new(observed.reads));
                 if busy && received.0 == Received::Kept {
                     state.begin_run(id);
                 }

@@ -63,11 +63,12 @@ impl Watcher {
     pub fn view(&self, at_least: u64) -> Option<View> {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
-        let (mut from, mut until) = (at_least, None::<u64>);
+        let (mut from, mut until, mut known) = (at_least, None::<u64>, u64::MAX);
         for (number, (id, _)) in &self.queries {
             let entry = state.entries.get(id)?;
             let current = entry.current.as_ref()?;
-            from = from.max(current.from);
+            from = from.max(entry.from);
+            known = known.min(state.horizon(entry));
             until = match (until, entry.until) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -77,13 +78,14 @@ impl Watcher {
         if until.is_some_and(|until| until <= from) {
             return None;
         }
-        if state.position < from {
+        let known = if self.queries.is_empty() { state.position } else { known };
+        if known < from {
             state.wake_at(from, Arc::clone(&self.notify));
             drop(state);
             self.live.inner.request.send();
             return None;
         }
-        let position = until.map_or(state.position, |until| (until - 1).min(state.position));
+        let position = until.map_or(known, |until| (until - 1).min(known));
         Some(View { position, results })
     }
 }
