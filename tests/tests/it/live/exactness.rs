@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use convoke_feed::{Feed, FeedEvent, FeedOptions, Transaction};
 use convoke_live::{Evaluation, Live, QueryKey, Run, Watcher};
-use convoke_model::DocumentId;
+use convoke_model::{DocumentId, Limits};
 use oracle::{Catalog, Question, Rows};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -289,8 +289,11 @@ impl Scene {
                 .any(|missed| oracle::concerns(missed, question, &result));
             assert!(
                 is_justified,
-                "seed {seed}: host {host} ran {question:?} at {} though its result of {} ({:?}) held: {result}",
-                run.evaluation.from, last.evaluation.from, last.received
+                "seed {seed}: host {host} ran {question:?} at {} though its result of {} ({:?}) held: {}",
+                run.evaluation.from,
+                last.evaluation.from,
+                last.received,
+                short(&result)
             );
             checked += 1;
         }
@@ -338,4 +341,50 @@ fn short(value: &Value) -> String {
     let mut text = value.to_string();
     text.truncate(600);
     text
+}
+
+#[test]
+fn an_error_goes_away_with_the_rows_that_made_it() {
+    run(async {
+        let limits = Limits { rows_max: 2, ..Limits::default() };
+        let host = TestHost::with_limits(&["plans"], limits).await;
+        let live = host.host.live().expect("live queries").clone();
+        let psql = host.psql().await;
+        let fill = "insert into demo.others (data) select jsonb_build_object('n', n) from generate_series(0, 4) n";
+        psql.batch_execute(fill).await.expect("rows");
+        let statement = "select 1 / ((data->>'n')::int) as x from others";
+        let asked = [json!({ "plan": { "table": "others" } }), json!({ "statement": statement })];
+        let mut watchers = Vec::new();
+        for args in &asked {
+            let mut watcher = Watcher::new(live.clone());
+            watcher.add(0, &live.key("plans:code", &args.to_string(), None).expect("a key"));
+            watchers.push(watcher);
+        }
+        let mut before = Vec::new();
+        for watcher in &watchers {
+            before.push(next(watcher, |_| true).await);
+        }
+        assert_eq!(before[0], json!("INVALID_ARGS"));
+        assert!(before[1].is_string(), "{before:?}");
+        psql.batch_execute("delete from demo.others where data->'n' <> '3'").await.expect("a delete");
+        next(&watchers[0], Value::is_null).await;
+        next(&watchers[1], Value::is_null).await;
+    });
+}
+
+/// The next result that is as wanted.
+async fn next(watcher: &Watcher, wanted: impl Fn(&Value) -> bool) -> Value {
+    let found = async {
+        loop {
+            if let Some(view) = watcher.view(0) {
+                let text = view.results[0].1.result.as_ref().expect("a result");
+                let result = serde_json::from_str(text).expect("JSON");
+                if wanted(&result) {
+                    return result;
+                }
+            }
+            watcher.changed().await;
+        }
+    };
+    timeout(PATIENCE, found).await.expect("the result")
 }

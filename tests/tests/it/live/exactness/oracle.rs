@@ -37,7 +37,8 @@ enum Write<'a> {
     Put {
         ids: Vec<Uuid>,
         is_new: bool,
-        row: Option<(&'a str, f64)>,
+        data: Option<&'a str>,
+        creation_time: f64,
     },
     Gone(Uuid),
     All,
@@ -279,14 +280,18 @@ fn concerns_plan(change: &Change, plan: &Value, result: &Value) -> bool {
     match writes(change) {
         Write::All => true,
         Write::Gone(id) => unknown || ids.contains(&id),
-        Write::Put { ids: put, is_new, row } => {
+        Write::Put { ids: put, is_new, data, creation_time } => {
             if (unknown && !is_new) || put.iter().any(|id| ids.contains(id)) {
                 return true;
             }
             let index = index_of(&plan);
-            let Some((data, creation_time)) = row else { return !index.fields.is_empty() };
-            let data = Arc::new(serde_json::from_str(data).expect("a document"));
-            let row = Row { id: put[0], creation_time, data };
+            let data = match data {
+                Some(data) => serde_json::from_str(data).expect("a document"),
+                // Its place is known by the time alone, or not at all.
+                None if index.fields.is_empty() => Map::new(),
+                None => return true,
+            };
+            let row = Row { id: put[0], creation_time, data: Arc::new(data) };
             let several = plan.conditions.iter().any(|condition| condition.op == Operator::In);
             let is_full = plan.limit.is_some_and(|limit| limit as usize == given.len());
             let last = given.last().filter(|_| is_full && !several);
@@ -344,13 +349,11 @@ fn writes(change: &Change) -> Write<'_> {
         return Write::All;
     }
     match &change.kind {
-        ChangeKind::Insert { new } => {
-            Write::Put { ids: vec![uuid(relation, new)], is_new: true, row: fields(relation, new) }
-        }
+        ChangeKind::Insert { new } => Write::put(relation, vec![uuid(relation, new)], true, new),
         ChangeKind::Update { old, new } => {
             let old = old.as_ref().map(|old| uuid(relation, tuple(old)));
             let ids = [Some(uuid(relation, new)), old].into_iter().flatten().collect();
-            Write::Put { ids, is_new: false, row: fields(relation, new) }
+            Write::put(relation, ids, false, new)
         }
         ChangeKind::Delete { old } => Write::Gone(uuid(relation, tuple(old))),
         ChangeKind::Truncate | ChangeKind::Unlisted => Write::All,
@@ -360,17 +363,22 @@ fn writes(change: &Change) -> Write<'_> {
 fn put(table: &mut BTreeMap<Uuid, Row>, relation: &Relation, old: Option<&OldRow>, new: &Tuple) {
     let id = uuid(relation, new);
     let before = table.remove(&old.map_or(id, |old| uuid(relation, tuple(old))));
-    let creation_time = text(relation, new, "_creation_time").expect("a time").parse().expect("a number");
-    let data = match fields(relation, new) {
-        Some((data, _)) => Arc::new(serde_json::from_str(data).expect("a document")),
+    let creation_time = creation_time(relation, new);
+    let data = match text(relation, new, "data") {
+        Some(data) => Arc::new(serde_json::from_str(data).expect("a document")),
         None => before.expect("the row whose fields were left alone").data,
     };
     table.insert(id, Row { id, creation_time, data });
 }
 
-fn fields<'a>(relation: &Relation, tuple: &'a Tuple) -> Option<(&'a str, f64)> {
-    let creation_time = text(relation, tuple, "_creation_time").expect("a time").parse().expect("a number");
-    Some((text(relation, tuple, "data")?, creation_time))
+impl<'a> Write<'a> {
+    fn put(relation: &Relation, ids: Vec<Uuid>, is_new: bool, new: &'a Tuple) -> Self {
+        Self::Put { ids, is_new, data: text(relation, new, "data"), creation_time: creation_time(relation, new) }
+    }
+}
+
+fn creation_time(relation: &Relation, tuple: &Tuple) -> f64 {
+    text(relation, tuple, "_creation_time").expect("a time").parse().expect("a number")
 }
 
 fn tuple(old: &OldRow) -> &Tuple {
