@@ -17,7 +17,8 @@ mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
 pub use index::{ReadSetIndex, Reason, Row, RowChange};
-pub use live::{Live, LiveOptions, QueryAnswer};
+pub use live::{Live, LiveOptions, QueryAnswer, Run};
 pub use metrics::{Gauges, LiveMetrics};
+pub use state::Received;
 pub use timestamp::Incarnation;
 pub use watch::{View, Watcher};
