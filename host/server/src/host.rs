@@ -136,7 +136,7 @@ pub async fn declared_schema(
             return Err(DeployError::ModuleTwice(module));
         }
     }
-    Ok(merged(components.iter().map(|(module, version)| (module, version)))?)
+    Ok(merged(components.iter())?)
 }
 
 /// The tables of all components together.
