@@ -1,40 +1,35 @@
-// Two accounts: accounts:balance, total, transfer, seed.
+// Two accounts: accounts:overview, transfer, seed.
 
 import { mutation } from "./api.js";
 import { attempt, byId, showError } from "./dom.js";
-import { refresh, subscribe } from "./live.js";
+import { subscribe } from "./live.js";
+
+const SHOWN = 2;
 
 const alertBox = byId("accounts-error");
 const number = new Intl.NumberFormat();
+let readFailed = false;
 
-for (const account of [0, 1]) {
-  subscribe("accounts:balance", { account }, (balance) => show(`balance-${account}`, balance), failed);
-}
-subscribe("accounts:total", {}, (total) => show("total", total), failed);
+// One query for all figures: they come from one snapshot, and over one connection.
+subscribe("accounts:overview", { first: SHOWN }, show, (error) => {
+  readFailed = true;
+  showError(alertBox, "The balances could not be read", error);
+});
 
-function show(id, value) {
-  const known = typeof value === "number";
-  byId(id).textContent = known ? number.format(value) : "–";
-  if (id !== "total") showPanel(known);
-}
-
-function showPanel(open) {
-  byId("no-accounts").hidden = open;
-  byId("with-accounts").hidden = !open;
-}
-
-/** An account that is not there is a fact to show, an outage is the status line's business; the rest is an error. */
-function failed(error) {
-  if (error.isOutage) return;
-  if (error.code === "INTERNAL") showError(alertBox, "The balances could not be read", error);
-  else showPanel(false);
+function show({ balances, total }) {
+  if (readFailed) showError(alertBox);
+  readFailed = false;
+  const opened = balances.length === SHOWN;
+  byId("no-accounts").hidden = opened;
+  byId("with-accounts").hidden = !opened;
+  balances.forEach((balance, account) => (byId(`balance-${account}`).textContent = number.format(balance)));
+  byId("total").textContent = number.format(total);
 }
 
 byId("seed").addEventListener("click", async (event) => {
   await attempt(alertBox, "The accounts were not opened", [event.target], () =>
     mutation("accounts:seed", { accounts: 2, balance: 100 }),
   );
-  refresh();
 });
 
 byId("transfer-form").addEventListener("submit", async (event) => {
@@ -43,5 +38,4 @@ byId("transfer-form").addEventListener("submit", async (event) => {
   const transfer = { from, to: 1 - from, amount: Number(byId("amount").value) };
   const buttons = event.target.querySelectorAll("button");
   await attempt(alertBox, "Nothing was transferred", buttons, () => mutation("accounts:transfer", transfer));
-  refresh();
 });

@@ -2,6 +2,9 @@
 
 const TIMEOUT_MS = 10_000;
 
+/** The code of a server that was not reached. */
+export const OFFLINE = "OFFLINE";
+
 export class CallError extends Error {
   constructor(code, message, details) {
     super(message);
@@ -11,29 +14,36 @@ export class CallError extends Error {
 
   /** The server was not reached, or could not serve: worth another try. */
   get isOutage() {
-    return this.code === "OFFLINE" || this.code === "OVERLOADED";
+    return this.code === OFFLINE || this.code === "OVERLOADED";
   }
 }
 
-export const query = (path, args) => call("query", path, args);
-export const mutation = (path, args) => call("mutation", path, args);
+/** Calls a mutation; gives its result. */
+export async function mutation(path, args) {
+  const response = await fetch(`/api/mutation/${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(args),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  }).catch(() => {
+    throw new CallError(OFFLINE, "the server does not answer");
+  });
+  if (!response.ok) throw await errorOf(response);
+  return (await answerOf(response)).data;
+}
 
-async function call(kind, path, args) {
-  let response;
-  let answer;
+/** The error that an answer holds. */
+export async function errorOf(response) {
+  const { error = {} } = await answerOf(response);
+  const { code = "INTERNAL", message = `the server answered ${response.status}`, details } = error;
+  return new CallError(code, message, details);
+}
+
+async function answerOf(response) {
   try {
-    response = await fetch(`/api/${kind}/${path}`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(args),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    answer = await response.json();
+    return await response.json();
   } catch (cause) {
-    if (response === undefined || response.status >= 502) throw new CallError("OFFLINE", "the server does not answer");
+    if (response.status >= 502) throw new CallError(OFFLINE, "the server does not answer");
     throw new CallError("INTERNAL", `the server's answer is not JSON (${cause.message})`);
   }
-  if (answer.ok) return answer.data;
-  const { code = "INTERNAL", message = `the server answered ${response.status}`, details } = answer.error ?? {};
-  throw new CallError(code, message, details);
 }

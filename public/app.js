@@ -2,3 +2,7 @@
 
 import "./chat.js";
 import "./accounts.js";
+import { showStatus } from "./dom.js";
+import { onConnection } from "./live.js";
+
+onConnection(showStatus);

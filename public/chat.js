@@ -1,8 +1,8 @@
 // The chat: messages:list, send, edit, remove.
 
 import { mutation } from "./api.js";
-import { attempt, byId, element, showError, showStatus } from "./dom.js";
-import { refresh, subscribe } from "./live.js";
+import { attempt, byId, element, showError } from "./dom.js";
+import { subscribe } from "./live.js";
 
 const MESSAGES_MAX = 50;
 const CHANNELS_MAX = 6;
@@ -101,7 +101,6 @@ addEventListener("hashchange", openChannel);
 // Messages. A row lives as long as its message, so that focus and an open editor survive every result.
 
 function showMessages(messages) {
-  showStatus("live");
   if (listFailed) showError(alertBox);
   listFailed = false;
   const atTheEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_THE_END_PX;
@@ -124,11 +123,6 @@ function showMessages(messages) {
 }
 
 function showListError(error) {
-  if (error.isOutage) {
-    showStatus("lost");
-    return;
-  }
-  showStatus("live");
   listFailed = true;
   showError(alertBox, "The messages could not be read", error);
 }
@@ -188,7 +182,6 @@ function edit(row) {
         if (!saved || !row.editor) return;
         row.text.textContent = change.body;
         close();
-        refresh();
       },
     },
     text,
@@ -203,7 +196,6 @@ function edit(row) {
 async function remove(row, button) {
   const id = row.message._id;
   await attempt(alertBox, "The message was not removed", [button], () => mutation("messages:remove", { id }));
-  refresh();
 }
 
 // Writing.
@@ -222,7 +214,6 @@ byId("send-form").addEventListener("submit", async (event) => {
   fit(body);
   body.focus();
   scroll.scrollTop = scroll.scrollHeight;
-  refresh();
 });
 
 function sendsOnEnter(text, form) {

@@ -30,7 +30,12 @@ export async function attempt(alert, what, buttons, work) {
   }
 }
 
-const WORDS = { live: "Live", lost: "Connection lost, trying again", connecting: "Connecting" };
+const WORDS = {
+  connecting: "Connecting",
+  live: "Live",
+  reconnecting: "Connection lost, reconnecting",
+  paused: "Paused while other windows are live",
+};
 
 /** The state of the connection, for everybody to see. */
 export function showStatus(state) {

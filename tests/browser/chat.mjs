@@ -1,16 +1,22 @@
-// The demo's page in a real Chromium: what one window sends, the other shows.
+// The demo's page in a real Chromium: what one window sends, or psql writes, the other shows, and nobody asks again.
 //
-//   node chat.mjs http://127.0.0.1:3210 [--shots DIR]
+//   node chat.mjs http://127.0.0.1:3210 [--shots DIR] [--database URL]
 //
+// With the URL of the host's database, as psql takes it, a row is written by psql too.
 // Exit code 0: passed, or skipped because this machine has no Chromium (it says so); 1: failed; 2: bad usage.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { accessSync, constants, mkdirSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { delimiter, join } from "node:path";
 import { parseArgs } from "node:util";
 
 const WAIT_MS = 10_000;
+/** Longer than a page that polls would wait. */
+const QUIET_MS = 3_000;
 const BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const OPTIONS = { shots: { type: "string" }, database: { type: "string" } };
 const FLAGS = [
   "--no-sandbox",
   "--disable-gpu",
@@ -21,17 +27,20 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-const { base, shots } = readArguments();
+const { base, shots, database } = readArguments();
 const { chromium, executablePath } = await findBrowser();
 mkdirSync(shots, { recursive: true });
 
 const browser = await chromium.launch({ executablePath, headless: true, args: FLAGS });
+const relay = await startRelay(new URL(base));
 const problems = [];
+/** The paths that each window has asked for under /api, in their order. */
+const asked = { Ada: [], Bob: [] };
 try {
   const channel = `test-${Date.now().toString(36)}`;
-  const ada = await openWindow("Ada", "light", channel);
-  const bob = await openWindow("Bob", "dark", channel);
-  const steps = { emptyState, sending, editing, accounts, pictures, removing, outage };
+  const ada = await openWindow("Ada", "light", base, channel);
+  const bob = await openWindow("Bob", "dark", relay.base, channel);
+  const steps = { emptyState, sending, editing, byPsql, accounts, pictures, removing, quiet, manyWindows, outage };
   for (const [name, step] of Object.entries(steps)) {
     await step(ada, bob, channel);
     console.log(`ok: ${name}`);
@@ -40,16 +49,17 @@ try {
   console.log(`passed; screenshots are in ${shots}`);
 } finally {
   await browser.close();
+  relay.stop();
 }
 
 function readArguments() {
   try {
-    const { values, positionals } = parseArgs({ allowPositionals: true, options: { shots: { type: "string" } } });
+    const { values, positionals } = parseArgs({ allowPositionals: true, options: OPTIONS });
     const address = positionals[0] ?? process.env.CONVOKE_URL;
     if (!address) throw new Error("the base URL is missing");
-    return { base: new URL(address).href, shots: values.shots ?? "screenshots" };
+    return { base: new URL(address).href, shots: values.shots ?? "screenshots", database: values.database };
   } catch (error) {
-    console.error(`error: ${error.message}\nusage: node chat.mjs URL [--shots DIR]`);
+    console.error(`error: ${error.message}\nusage: node chat.mjs URL [--shots DIR] [--database URL]`);
     process.exit(2);
   }
 }
@@ -85,11 +95,40 @@ function skip(reason) {
   process.exit(0);
 }
 
+/** The same server under another address, which can go away and come back. */
+async function startRelay({ hostname, port }) {
+  const sockets = new Set();
+  const relay = createServer((client) => {
+    const server = connect(port || 80, hostname);
+    for (const [socket, other] of [[client, server], [server, client]]) {
+      sockets.add(socket);
+      socket.pipe(other);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        sockets.delete(socket);
+        other.destroy();
+      });
+    }
+  });
+  const listen = (port) => new Promise((done) => relay.listen(port, "127.0.0.1", done));
+  await listen(0);
+  const own = relay.address().port;
+  const stop = () => {
+    relay.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  return { base: `http://127.0.0.1:${own}/`, stop, start: () => listen(own) };
+}
+
 /** A window with a storage of its own, as a person of that name. */
-async function openWindow(name, colorScheme, channel) {
+async function openWindow(name, colorScheme, base, channel) {
   const context = await browser.newContext({ colorScheme, viewport: { width: 1200, height: 800 } });
   const page = await context.newPage();
   page.setDefaultTimeout(WAIT_MS);
+  page.on("request", (request) => {
+    const { pathname } = new URL(request.url());
+    if (pathname.startsWith("/api/")) asked[name].push(pathname.slice("/api/".length));
+  });
   page.on("pageerror", (error) => problems.push(`${name}: ${error.message}`));
   page.on("console", (message) => {
     const expected = message.text().startsWith("Failed to load resource");
@@ -172,13 +211,81 @@ async function removing(ada, bob) {
   await messageOf(bob, "edited").waitFor({ state: "detached" });
 }
 
+/** What is not written by a function is shown all the same. */
+async function byPsql(ada, bob, channel) {
+  if (!database) {
+    console.log("skipped: no `--database`, so nothing is written by psql");
+    return;
+  }
+  const text = "Written by psql";
+  const document = JSON.stringify({ channel, author: "psql", body: text });
+  const psql = (statement) => execFileSync("psql", [database, "-qc", statement]);
+  psql(`insert into demo.messages (data) values ('${document}')`);
+  await messageOf(ada, text).waitFor();
+  await messageOf(bob, text).waitFor();
+  psql(`delete from demo.messages where data->>'channel' = '${channel}' and data->>'author' = 'psql'`);
+  await messageOf(ada, text).waitFor({ state: "detached" });
+  await messageOf(bob, text).waitFor({ state: "detached" });
+}
+
+/** Results come by themselves: while nothing happens, nothing is asked for. */
+async function quiet(ada) {
+  const before = structuredClone(asked);
+  await ada.waitForTimeout(QUIET_MS);
+  assert.deepEqual(asked, before, "no request while nothing happens");
+  for (const paths of Object.values(asked)) {
+    assert.deepEqual(paths.filter((path) => path.startsWith("query")), [], "a live page asks no query");
+    const streams = paths.filter((path) => path.startsWith("subscribe/")).sort();
+    assert.deepEqual(streams, ["subscribe/accounts:overview", "subscribe/messages:list"], "each stream is opened once");
+  }
+}
+
+/** A browser has six connections for all windows of an origin: those that stay open must leave room. */
+async function manyWindows(ada, bob) {
+  const second = await ada.context().newPage();
+  second.setDefaultTimeout(WAIT_MS);
+  await second.goto(ada.url());
+  await second.locator('#status[data-state="live"]').waitFor();
+  await messageOf(second, "Hello back").waitFor();
+  for (const page of [ada, second]) {
+    const text = `From a window beside another, ${page === ada ? 1 : 2}`;
+    await send(page, text);
+    await messageOf(ada, text).waitFor();
+    await messageOf(second, text).waitFor();
+    await messageOf(bob, text).waitFor();
+  }
+  // A third one takes the streams of the window that was used longest ago, until that is used again.
+  const third = await ada.context().newPage();
+  third.setDefaultTimeout(WAIT_MS);
+  await third.goto(ada.url());
+  await ada.locator('#status[data-state="paused"]').waitFor();
+  await send(third, "From a third window");
+  await messageOf(third, "From a third window").waitFor();
+  await messageOf(second, "From a third window").waitFor();
+  assert.equal(await messageOf(ada, "From a third window").count(), 0, "a window that is paused stands still");
+  await ada.evaluate(() => dispatchEvent(new Event("focus")));
+  await ada.locator('#status[data-state="live"]').waitFor();
+  await messageOf(ada, "From a third window").waitFor();
+  await second.locator('#status[data-state="paused"]').waitFor();
+  await third.close();
+  await second.locator('#status[data-state="live"]').waitFor();
+  await second.reload();
+  await second.reload();
+  await second.locator('#status[data-state="live"]').waitFor();
+  assert.equal(await ada.locator("#status").getAttribute("data-state"), "live", "a reload is no further window");
+  await second.close();
+}
+
+/** The server is gone, and comes back. */
 async function outage(ada, bob) {
-  await bob.context().setOffline(true);
-  await bob.getByText("Connection lost").waitFor();
+  relay.stop();
+  await bob.locator('#status[data-state="reconnecting"]').waitFor();
+  await bob.getByText("Connection lost, reconnecting").waitFor();
   await messageOf(bob, "Hello back").waitFor();
   await bob.screenshot({ path: join(shots, "offline.png") });
   await send(ada, "Sent while the other was away");
-  await bob.context().setOffline(false);
+  await messageOf(ada, "while the other was away").waitFor();
+  await relay.start();
   await messageOf(bob, "while the other was away").waitFor();
   await bob.locator('#status[data-state="live"]').waitFor();
 }

@@ -26,6 +26,15 @@ pub struct Balances {
     pub to: i64,
 }
 
+/// The first accounts and all of them together, in one snapshot.
+#[value]
+pub struct Overview {
+    /// The balances of the first accounts, from account 0 on.
+    pub balances: Vec<i64>,
+    /// What all accounts hold together.
+    pub total: i64,
+}
+
 /// Makes the accounts from 0 on have this balance, creates those that are missing, and leaves all others. Returns how
 /// many accounts it set.
 #[mutation]
@@ -91,6 +100,18 @@ fn balance(ctx: &QueryCtx, account: u32) -> Result<i64> {
 fn total(ctx: &QueryCtx) -> Result<i64> {
     let accounts = ctx.db().query::<Account>().collect()?;
     Ok(accounts.iter().map(|account| account.balance).sum())
+}
+
+/// What the first accounts hold, and all of them together: one query for a page that shows both.
+#[query]
+fn overview(
+    ctx: &QueryCtx,
+    /// How many accounts, from 0 on.
+    first: u32,
+) -> Result<Overview> {
+    let shown = ctx.db().query::<Account>().index("by_number").lt("number", first).take(ACCOUNTS_MAX)?;
+    let (total,) = ctx.db().query::<Account>().aggregate([Aggregate::sum("balance")])?;
+    Ok(Overview { balances: shown.iter().map(|account| account.balance).collect(), total })
 }
 
 fn find(accounts: &[Doc<Account>], number: u32) -> Result<&Doc<Account>> {

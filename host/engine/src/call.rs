@@ -35,6 +35,8 @@ pub struct Outcome {
     pub log: Vec<String>,
     /// The database, to be committed; dropping it undoes what was written.
     pub database: Option<Box<dyn Database>>,
+    /// Whether the function asked for the time, for randomness or for the call's id: the same call gives another result.
+    pub volatile: bool,
 }
 
 /// Why a call gave no result.
@@ -74,12 +76,19 @@ impl Engine {
     pub async fn call(&self, version: &Version, mut call: Call<'_>) -> Outcome {
         let Some(pre) = version.pre(call.kind) else {
             let failure = Failure::internal(format!("the version has no {} to call", call.kind));
-            return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database };
+            return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database, volatile: false };
         };
         let lane = self.lane(call.kind);
         let _slot = match self.slot(lane, call.deadline).await {
             Ok(slot) => slot,
-            Err(failure) => return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database },
+            Err(failure) => {
+                return Outcome {
+                    result: Err(failure.into()),
+                    log: Vec::new(),
+                    database: call.database,
+                    volatile: false,
+                };
+            }
         };
         let mut store = self.store(lane, &mut call);
         let answer = run(pre, &mut store, call.function, call.args).await;
@@ -89,7 +98,7 @@ impl Engine {
             Ok(Err(error)) => Err(application(error).into()),
             Err(error) => Err(explain(&error, &state)),
         };
-        Outcome { result, log: state.log, database: state.database }
+        Outcome { result, log: state.log, database: state.database, volatile: state.volatile }
     }
 
     /// What a component says of itself, before anything may call it.

@@ -21,11 +21,13 @@ impl context::Host for State {
 
     fn now(&mut self) -> wasmtime::Result<f64> {
         self.enter("context", "now")?;
+        self.volatile = true;
         Ok(self.now_ms())
     }
 
     fn random(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
         self.enter("context", "random")?;
+        self.volatile = true;
         let mut bytes = vec![0; count.min(RANDOM_BYTES_MAX) as usize];
         self.fill_random(&mut bytes);
         Ok(bytes)
@@ -33,6 +35,7 @@ impl context::Host for State {
 
     fn request_id(&mut self) -> wasmtime::Result<String> {
         self.enter("context", "request-id")?;
+        self.volatile = true;
         Ok(self.request_id.clone())
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) outside: Option<Arc<dyn Outside>>,
     pub(crate) log: Vec<String>,
     pub(crate) stderr: Vec<u8>,
+    /// Whether the function asked for what differs from call to call.
+    pub(crate) volatile: bool,
     log_bytes: usize,
     host_calls: u64,
     /// Made when a function first asks: most never do.
@@ -81,6 +83,7 @@ impl State {
             outside: None,
             log: Vec::new(),
             stderr: Vec::new(),
+            volatile: false,
             log_bytes: 0,
             host_calls: 0,
             random: None,

@@ -11,7 +11,6 @@ use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, add
 use crate::error::{FeedError, chain};
 use crate::event::System;
 use crate::provider::Provider;
-use crate::publication::ensure_publication;
 
 /// A database from which a change feed can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,19 +52,21 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
     Ok(Probe { version, system, provider, wal_level, superuser, slot })
 }
 
-/// Makes what a feed follows: the schema, and a publication of its tables. Looks at the settings as [`probe`] does, but
-/// creates no slot.
+/// Looks at the settings as [`probe`] does, but creates no slot, and makes an empty publication where there is none: a
+/// sync adds the tables.
 ///
 /// # Errors
 /// What stands in the way of a feed.
-pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
+pub async fn prepare(postgres: &Config, publication: &str) -> Result<System, FeedError> {
     let server = Server::connect(postgres).await?;
     let system = server.facts.system;
     let (client, connection) = postgres.connect(NoTls).await?;
     let connection = tokio::spawn(connection);
-    client.batch_execute(&format!("create schema if not exists {}", quote_identifier(schema))).await?;
-    let covered = ensure_publication(&client, publication, schema).await?;
-    tracing::debug!(?covered, publication, "the publication of the change feed");
+    let create = format!(
+        "do $$ begin create publication {}; exception when duplicate_object then null; end $$",
+        quote_identifier(publication)
+    );
+    client.batch_execute(&create).await?;
     drop(client);
     connection.abort();
     Ok(system)

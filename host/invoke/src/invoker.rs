@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use convoke_deploy::{Deployment, Deployments, Function};
 use convoke_engine::{Call, CallError, Clock, Engine, Outcome};
 use convoke_model::{
-    Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, decode_convex,
+    Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, Upcast, decode_convex,
     whole_floats_to_integers,
 };
 use convoke_store::{CallOptions, Isolation, RequestKey, Store};
@@ -94,6 +94,11 @@ impl Invoker {
     /// Runs a function and answers, whatever happens.
     pub async fn run(&self, request: Request<'_>) -> Answer {
         self.run_nested(request, 0).await
+    }
+
+    /// What brings documents of a deployment's tables to the newest form, until the deadline.
+    pub fn upcast(&self, deployment: &Arc<Deployment>, deadline: Instant) -> Arc<dyn Upcast> {
+        Arc::new(RuleUpcast::new(self.clone(), Arc::clone(deployment), deadline, clock()))
     }
 
     /// Checks that a function of this kind exists and takes these arguments, without running it.
@@ -189,6 +194,7 @@ impl Invoker {
                     let mut observed = Observed::default();
                     if let Some(database) = &mut outcome.database {
                         observed = database.take_observed();
+                        observed.volatile = outcome.volatile;
                         // Ends the snapshot; nothing was written.
                         let _ = database.commit().await;
                     }
@@ -221,10 +227,15 @@ impl Invoker {
                 Ok(None) => {}
                 Ok(Some(result)) => {
                     let database = Some(database);
-                    return committed(Outcome { result: Ok(result), log: Vec::new(), database }).await;
+                    return committed(Outcome { result: Ok(result), log: Vec::new(), database, volatile: false }).await;
                 }
                 Err(error) => {
-                    return Outcome { result: Err(of_commit(error)), log: Vec::new(), database: Some(database) };
+                    return Outcome {
+                        result: Err(of_commit(error)),
+                        log: Vec::new(),
+                        database: Some(database),
+                        volatile: false,
+                    };
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What a query gave, and where it holds.
 
+use std::any::Any;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -31,14 +32,19 @@ pub struct Evaluation {
     pub from: u64,
     /// Equal for results that a client cannot tell apart.
     pub hash: u64,
-    /// The text in another encoding, made by whoever needs it first, and shared.
-    pub encoded: OnceLock<Arc<str>>,
+    /// The result in the words of a protocol, made by whoever needs it first, and shared.
+    pub rendered: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// The function's path.
+    pub path: Arc<str>,
     /// Which transactions it contains; none where it read nothing.
     pub snapshot: Option<Snapshot>,
+    /// Whether a plain caller has to be given a run of his own.
+    pub(crate) volatile: bool,
 }
 
 impl Evaluation {
     pub(crate) fn new(
+        path: Arc<str>,
         result: Result<String, Failure>,
         log: Vec<String>,
         journal: Option<String>,
@@ -60,8 +66,10 @@ impl Evaluation {
             journal: journal.map(Arc::from),
             from,
             hash: hasher.finish(),
-            encoded: OnceLock::new(),
+            rendered: OnceLock::new(),
+            path,
             snapshot,
+            volatile: false,
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     feed: Arc<FeedMetrics>,
     /// Queries that were asked for once: what is asked for again is worth keeping.
     seen: Mutex<Seen>,
+    /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
+    volatile: Mutex<HashSet<Arc<str>>>,
     next_subscription: AtomicU64,
     /// Who wants to hear of every run.
     runs: Mutex<Option<UnboundedSender<Run>>>,
@@ -80,6 +82,8 @@ const SEEN_MAX: usize = 16_384;
 /// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
 const VISIBLE_FIRST: Duration = Duration::from_micros(500);
 const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
+/// How long to wait for what was seen on another host.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// After a failure that is nobody's fault.
 const BUSY: Duration = Duration::from_millis(250);
 
@@ -101,6 +105,7 @@ impl Live {
             metrics: LiveMetrics::default(),
             feed: feed.metrics(),
             seen: Mutex::default(),
+            volatile: Mutex::default(),
             next_subscription: AtomicU64::new(0),
             runs: Mutex::default(),
         });
@@ -137,10 +142,14 @@ impl Live {
     /// Answers a plain query, from a result that still holds where there is one. It shows everything that committed
     /// before `at_least`, and on this host.
     pub async fn query(&self, request: Request<'_>, at_least: u64) -> QueryAnswer {
-        let key = match self.key(request.path, request.args, None) {
-            Some(key) if !request.encoded => key,
-            _ => return QueryAnswer::Ran(self.inner.invoker.run(request).await),
+        // Marks of Convex' encoding would have to be read first.
+        let marked = request.encoded && request.args.contains("\"$");
+        let Some(key) = self.key(request.path, request.args, None).filter(|_| !marked) else {
+            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
         };
+        if self.inner.volatile.lock().contains(&key.path) {
+            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
+        }
         if let Some(evaluation) = self.cached(&key, at_least).await {
             self.inner.metrics.cache_hits.fetch_add(1, Relaxed);
             return QueryAnswer::Kept(evaluation);
@@ -150,25 +159,28 @@ impl Live {
             return QueryAnswer::Ran(self.inner.invoker.run(request).await);
         }
         match self.run_shared(&key).await {
-            Some(evaluation) if evaluation.result.is_ok() => QueryAnswer::Kept(evaluation),
+            Some(evaluation) if evaluation.result.is_ok() && !evaluation.volatile => QueryAnswer::Kept(evaluation),
             _ => QueryAnswer::Ran(self.inner.invoker.run(request).await),
         }
     }
 
-    /// The result at a position, if it holds there: what was read shows nothing that came later.
-    pub async fn query_at(&self, request: Request<'_>, position: u64) -> Result<Arc<Evaluation>, Failure> {
-        let path = request.path;
-        let key = self.key(path, request.args, None);
-        let key = key.ok_or_else(|| Failure::new(Code::InvalidArgs, format!("`{path}` cannot be run")))?;
-        for _ in 0..3 {
-            let Some(evaluation) = self.run_shared(&key).await else { continue };
-            let state = self.inner.state.lock();
-            let until = state.find(&key).and_then(|entry| entry.until);
-            if evaluation.from >= position && until.is_none_or(|until| until > evaluation.from) {
-                return Ok(evaluation);
+    /// Waits until all that committed before a position has been heard of, so that what is read then shows it.
+    ///
+    /// # Errors
+    /// When that does not happen in time: the position is of another database, or of before a restore.
+    pub async fn catch_up(&self, position: u64) -> Result<(), Failure> {
+        let notify = Arc::new(Notify::new());
+        {
+            let mut state = self.inner.state.lock();
+            if state.position.max(state.committed) >= position {
+                return Ok(());
             }
+            state.wake_at(position, Arc::clone(&notify));
         }
-        Err(Failure::new(Code::Overloaded, "the query changes too fast to be read at that timestamp"))
+        self.inner.request.send();
+        let words = "this server has not seen that timestamp";
+        let waited = tokio::time::timeout(CATCH_UP_MAX, notify.notified()).await;
+        waited.map_err(|_| Failure::new(Code::Overloaded, words))
     }
 
     /// The key of a query; none where it is no query of the project's.
@@ -185,6 +197,7 @@ impl Live {
 
     /// Other functions are deployed: every result has to be made anew, once.
     pub fn redeployed(&self) {
+        self.inner.volatile.lock().clear();
         let effects = self.inner.state.lock().expire_all();
         self.inner.take(effects);
     }
@@ -239,7 +252,7 @@ impl Live {
             let wanted = state.committed.max(at_least);
             let entry = state.find(key)?;
             let current = Arc::clone(entry.current.as_ref().filter(|_| entry.until.is_none())?);
-            if !state.streaming || current.result.is_err() {
+            if !state.streaming || current.result.is_err() || current.volatile {
                 return None;
             }
             let wanted = wanted.max(entry.from);
@@ -363,7 +376,12 @@ impl Inner {
         let from = observed.lsn.unwrap_or_default();
         let result = answer.result.map_err(|failure| shown(failure, &answer.request_id));
         let journal = observed.journal.take();
-        (Evaluation::new(result, answer.log, journal, from, snapshot), observed)
+        let mut evaluation = Evaluation::new(Arc::clone(&key.path), result, answer.log, journal, from, snapshot);
+        evaluation.volatile = observed.volatile;
+        if observed.volatile {
+            self.volatile.lock().insert(Arc::clone(&key.path));
+        }
+        (evaluation, observed)
     }
 }
 

@@ -405,7 +405,7 @@ impl State {
             return;
         }
         let bytes = match (&entry.current, entry.until) {
-            (Some(current), None) if current.result.is_ok() && self.streaming => current.bytes(),
+            (Some(current), None) if current.result.is_ok() && !current.volatile && self.streaming => current.bytes(),
             _ => return self.remove(id),
         };
         self.uncache(id);

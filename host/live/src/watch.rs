@@ -61,6 +61,11 @@ impl Watcher {
     /// All results as of one position, not before `at_least`; none as long as there is no such position. Then
     /// [`Watcher::changed`] tells when to ask again.
     pub fn view(&self, at_least: u64) -> Option<View> {
+        self.view_between(at_least, None)
+    }
+
+    /// The same, and not after `at_most`.
+    pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
         let (mut from, mut until, mut known) = (at_least, None::<u64>, u64::MAX);
@@ -75,7 +80,7 @@ impl Watcher {
             };
             results.push((*number, Arc::clone(current)));
         }
-        if until.is_some_and(|until| until <= from) {
+        if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
             return None;
         }
         let known = if self.queries.is_empty() { state.position } else { known };
@@ -86,6 +91,7 @@ impl Watcher {
             return None;
         }
         let position = until.map_or(known, |until| (until - 1).min(known));
+        let position = at_most.map_or(position, |at_most| at_most.min(position));
         Some(View { position, results })
     }
 }

@@ -34,6 +34,8 @@ pub struct Observed {
     pub journal: Option<String>,
     /// A position of Postgres' log: what the snapshot contains was committed before it; after a commit, so was this.
     pub lsn: Option<u64>,
+    /// Whether the same call may give another result though nothing was written.
+    pub volatile: bool,
 }
 
 /// An answer that is still to come.

@@ -10,15 +10,17 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use convoke_convex::{Timestamp, encode, error_data, error_message, single_argument};
 use convoke_invoke::{Answer, Request};
 use convoke_live::QueryAnswer;
-use convoke_model::{Code, Failure, Kind, encode_convex};
+use convoke_model::{Code, Failure, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::host::Host;
 use crate::respond;
+use crate::socket::stamp;
 
 /// The form of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -94,36 +96,109 @@ async fn call(host: &Host, kind: Kind, body: Body) -> Response {
 async fn run(host: &Host, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Response {
     let args = match single_argument(args.unwrap_or("{}")) {
         Ok(args) => args,
-        Err(failure) => return bad_request(&failure),
+        Err(error) => return bad_request(&Failure::new(Code::InvalidArgs, error.to_string())),
     };
+    let answer = answer(host, kind, path, args, format).await;
+    respond::json(StatusCode::OK, body_of(answer, kind, path, format))
+}
+
+async fn answer(host: &Host, kind: Kind, path: &str, args: &str, format: Format) -> Answer {
     let encoded = format == Format::Encoded;
-    let answer = match host.live.run(Request { kind, path, args, encoded }, &host.invoker).await {
+    match host.live.run(Request { kind, path, args, encoded }, &host.invoker).await {
         QueryAnswer::Ran(answer) => answer,
         QueryAnswer::Kept(evaluation) => Answer {
             result: evaluation.result.clone().map(|text| text.to_string()),
             log: evaluation.log.clone(),
             request_id: String::new(),
         },
+    }
+}
+
+/// `{"ts"}`: the newest timestamp, for [`query_at_ts`].
+pub(crate) async fn query_ts(State(host): State<Arc<Host>>) -> Response {
+    match host.live.get() {
+        Ok(live) => {
+            let ts = stamp(live.timestamp(live.newest()));
+            respond::json(StatusCode::OK, format!(r#"{{"ts":"{}"}}"#, ts.to_base64()))
+        }
+        Err(failure) => bad_request(&failure),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct CallAt<'a> {
+    #[serde(borrow)]
+    path: std::borrow::Cow<'a, str>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+    #[serde(default)]
+    format: Option<Format>,
+    ts: String,
+}
+
+/// A query that shows at least what was committed at a timestamp. It may show more: old states are not kept.
+pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, body: Body) -> Response {
+    let body = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
+        Ok(body) => body,
+        Err(failure) => return bad_request(&failure),
     };
-    respond::json(StatusCode::OK, body(answer, kind, path, format))
+    let invalid = |words: String| bad_request(&Failure::new(Code::InvalidArgs, words));
+    let call: CallAt<'_> = match serde_json::from_slice(&body) {
+        Ok(call) => call,
+        Err(error) => return invalid(format!("the body is not a call `{{\"path\", \"args\", \"ts\"}}`: {error}")),
+    };
+    let ts = match Timestamp::from_base64(&call.ts) {
+        Ok(ts) => ts,
+        Err(error) => return invalid(format!("`ts` is not a timestamp: {error}")),
+    };
+    let live = match host.live.get() {
+        Ok(live) => live,
+        Err(failure) => return bad_request(&failure),
+    };
+    if let Err(failure) = live.catch_up(live.position_of(ts.nanos())).await {
+        return bad_request(&failure);
+    }
+    let args = call.args.map(RawValue::get);
+    run(&host, Kind::Query, &call.path, args, call.format.unwrap_or_default()).await
 }
 
-/// The clients send the arguments object alone in an array, people send the object.
-fn single_argument(args: &str) -> Result<&str, Failure> {
-    if !args.starts_with('[') {
-        return Ok(args);
-    }
-    let invalid = |words: String| Failure::new(Code::InvalidArgs, words);
-    let list: Vec<&RawValue> =
-        serde_json::from_str(args).map_err(|error| invalid(format!("`args` is not valid JSON: {error}")))?;
-    match list.as_slice() {
-        [] => Ok("{}"),
-        [args] => Ok(args.get()),
-        more => Err(invalid(format!("`args` takes one object of named arguments, found an array of {}", more.len()))),
-    }
+#[derive(Debug, Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    queries: Vec<FunctionCall<'a>>,
 }
 
-fn body(answer: Answer, kind: Kind, path: &str, format: Format) -> String {
+/// Several queries: `{"queries": [{path, args, format}]}` to `{"results": [...]}`.
+pub(crate) async fn query_batch(State(host): State<Arc<Host>>, body: Body) -> Response {
+    const QUERIES_MAX: usize = 100;
+    let text = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
+        Ok(body) => body,
+        Err(failure) => return bad_request(&failure),
+    };
+    let batch: Batch<'_> = match serde_json::from_slice(&text) {
+        Ok(batch) => batch,
+        Err(error) => {
+            let words = format!("the body is not `{{\"queries\": [{{\"path\", \"args\", \"format\"}}]}}`: {error}");
+            return bad_request(&Failure::new(Code::InvalidArgs, words));
+        }
+    };
+    if batch.queries.len() > QUERIES_MAX {
+        return bad_request(&Failure::new(Code::InvalidArgs, format!("at most {QUERIES_MAX} queries at once")));
+    }
+    let mut results = Vec::with_capacity(batch.queries.len());
+    for call in &batch.queries {
+        let format = call.format.unwrap_or_default();
+        let args = match single_argument(call.args.map_or("{}", RawValue::get)) {
+            Ok(args) => args,
+            Err(error) => return bad_request(&Failure::new(Code::InvalidArgs, error.to_string())),
+        };
+        let answer = answer(&host, Kind::Query, &call.path, args, format).await;
+        results.push(body_of(answer, Kind::Query, &call.path, format));
+    }
+    respond::json(StatusCode::OK, format!(r#"{{"results":[{}]}}"#, results.join(",")))
+}
+
+fn body_of(answer: Answer, kind: Kind, path: &str, format: Format) -> String {
     match answer.result {
         Ok(value) => {
             let value = if format == Format::Encoded { encode(value) } else { value };
@@ -147,51 +222,6 @@ struct ErrorBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error_data: Option<Value>,
     log_lines: &'a [String],
-}
-
-/// In the words that Convex' users and tests look for.
-fn error_message(failure: &Failure, kind: Kind, path: &str, request_id: &str) -> String {
-    let head = format!("[Request ID: {request_id}] Server Error");
-    let message = respond::message(failure);
-    match &failure.code {
-        Code::Internal => head,
-        Code::NotFound => {
-            format!(
-                "{head}\nCould not find public function for '{path}'. Did you forget to run `convoke dev`?\n{message}"
-            )
-        }
-        Code::InvalidArgs => format!("{head}\nArgumentValidationError: {message} (calling {kind} `{path}`)"),
-        Code::Application(_) => format!("{head}\nUncaught ConvexError: {message}"),
-        code => format!("{head}\n{}: {message}", code.as_str()),
-    }
-}
-
-/// The function's own error, with its code. Absent, not null, where the error is not the function's.
-fn error_data(failure: &Failure) -> Option<Value> {
-    let Code::Application(code) = &failure.code else { return None };
-    let mut data = serde_json::Map::new();
-    data.insert("code".to_owned(), Value::from(code.as_str()));
-    data.insert("message".to_owned(), Value::from(failure.message.as_str()));
-    if let Some(value) = &failure.data {
-        data.insert("data".to_owned(), value.clone());
-    }
-    Some(Value::Object(data))
-}
-
-/// Integers that a float cannot hold have sixteen digits or more: a text without such a run needs no second look.
-fn encode(value: String) -> String {
-    const DIGITS: usize = 16;
-    let long = value
-        .as_bytes()
-        .chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit())
-        .any(|run| run.len() >= DIGITS && run[0].is_ascii_digit());
-    if !long {
-        return value;
-    }
-    match serde_json::from_str::<Value>(&value) {
-        Ok(parsed) => encode_convex(parsed).to_string(),
-        Err(_) => value,
-    }
 }
 
 fn bad_request(failure: &Failure) -> Response {

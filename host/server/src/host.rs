@@ -191,7 +191,7 @@ impl Host {
     ///
     /// # Errors
     /// When a component or the schema is refused; then nothing has changed for callers.
-    pub async fn deploy(&self, sources: Vec<ComponentSource>) -> Result<Deployed, DeployError> {
+    pub async fn deploy(self: &Arc<Self>, sources: Vec<ComponentSource>) -> Result<Deployed, DeployError> {
         let _turn = self.deploying.lock().await;
         let before = self.deployments.current();
         let mut components = BTreeMap::new();
@@ -215,7 +215,8 @@ impl Host {
         let functions =
             deployment.functions().into_iter().map(|function| (function.path().to_string(), function.kind())).collect();
         self.deployments.switch(deployment);
-        self.live.redeployed(&self.project).await;
+        crate::fill::start(self, &self.deployments.current());
+        self.live.redeployed();
         Ok(Deployed { functions, changed, removed })
     }
 

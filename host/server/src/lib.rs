@@ -8,6 +8,7 @@
 mod clean;
 mod convex;
 mod cors;
+mod fill;
 mod health;
 mod host;
 mod live;
@@ -16,6 +17,7 @@ mod openapi;
 mod outbound;
 mod respond;
 mod router;
+mod socket;
 mod subscribe;
 
 pub use convoke_sync::Caller;

@@ -43,11 +43,6 @@ pub(crate) fn failure(failure: &Failure, request_id: &str) -> Response {
     json(status, text(&Body { ok: false, error }))
 }
 
-/// What a caller may read of a failure.
-pub(crate) fn message(failure: &Failure) -> &str {
-    if failure.code == Code::Internal { "internal error" } else { &failure.message }
-}
-
 /// A value as JSON text; nothing that is given here can fail to be one.
 pub(crate) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())

@@ -14,7 +14,7 @@ use tower_http::services::ServeDir;
 
 use crate::cors::CorsWhenAsked;
 use crate::host::Host;
-use crate::{clean, convex, health, metrics, openapi, respond, subscribe};
+use crate::{clean, convex, health, metrics, openapi, respond, socket, subscribe};
 
 /// The routes of a host.
 pub fn router(host: Arc<Host>) -> Router {
@@ -25,6 +25,11 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/query/{*path}", post(clean::query).fallback(post_only))
         .route("/mutation/{*path}", post(clean::mutation).fallback(post_only))
         .route("/action/{*path}", post(clean::action).fallback(post_only))
+        .route("/sync", get(socket::by_header).fallback(get_only))
+        .route("/{version}/sync", get(socket::by_version).fallback(get_only))
+        .route("/query_ts", post(convex::query_ts).fallback(post_only))
+        .route("/query_at_ts", post(convex::query_at_ts).fallback(post_only))
+        .route("/query_batch", post(convex::query_batch).fallback(post_only))
         .route("/subscribe/{*path}", get(subscribe::by_get).post(subscribe::by_post).fallback(get_or_post_only))
         .fallback(no_route)
         // As Convex: any page may call, with its own origin mirrored.

@@ -257,8 +257,9 @@ create or replace function convoke.unmark(value text) returns bytea
 language plpgsql immutable strict parallel safe
 as $$
 declare
-  bytes bytea := decode(value, 'base64');
+  bytes bytea;
 begin
+  bytes := decode(value, 'base64');
   return case when replace(encode(bytes, 'base64'), chr(10), '') = value then bytes end;
 exception when others then
   return null;
@@ -362,7 +363,9 @@ create or replace function convoke.check_project(project text) returns void
 language plpgsql stable
 as $$
 begin
-  if session_user <> 'convoke_' || project and not pg_has_role(session_user, current_user, 'member') then
+  -- By the record, not by the name: a role whose name was taken has another one.
+  if not pg_has_role(session_user, current_user, 'member')
+    and not exists (select from convoke.projects as p where p.name = project and p.role = session_user) then
     raise exception 'role "%" does not belong to project "%"', session_user, project
       using errcode = 'insufficient_privilege';
   end if;

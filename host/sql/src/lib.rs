@@ -18,7 +18,7 @@ pub use ddl::{
     register_table, replacement_name,
 };
 pub use read::{Bounds, get, get_many, intact, position, query, recall, remember, snapshot};
-pub use write::{Existence, Rows, delete, delete_where, insert, patch_unset, patch_where, update};
+pub use write::{Existence, Rows, delete, delete_where, insert, outdated, patch_unset, patch_where, update};
 
 use uuid::Uuid;
 
@@ -55,6 +55,7 @@ pub enum Parameter {
     ManyBytes(Vec<Vec<u8>>),
     Text(String),
     Texts(Vec<String>),
+    Int(i32),
     BigInt(i64),
 }
 

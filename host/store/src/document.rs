@@ -66,6 +66,7 @@ impl ToSql for Bound<'_> {
             Parameter::Floats(values) => values.to_sql_checked(ty, out),
             Parameter::Text(value) => value.to_sql_checked(ty, out),
             Parameter::Texts(values) => values.to_sql_checked(ty, out),
+            Parameter::Int(value) => value.to_sql_checked(ty, out),
             Parameter::BigInt(value) => value.to_sql_checked(ty, out),
         }
     }

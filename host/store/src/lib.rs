@@ -7,6 +7,7 @@ mod call;
 mod changes;
 mod document;
 mod error;
+mod fill;
 mod pipeline;
 mod pool;
 mod reads;
@@ -16,4 +17,5 @@ mod writes;
 
 pub use call::{CallDatabase, CallOptions, Isolation, RequestKey};
 pub use error::StoreError;
+pub use fill::Filled;
 pub use pool::{Store, StoreOptions};

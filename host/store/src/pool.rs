@@ -128,7 +128,7 @@ impl Store {
         row.try_get(0).map_err(failed)
     }
 
-    async fn connection(&self) -> Result<Object, StoreError> {
+    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
         self.inner.pool.get().await.map_err(StoreError::Unreachable)
     }
 }

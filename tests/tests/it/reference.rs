@@ -198,3 +198,35 @@ fn old_documents_are_read_in_the_new_form() {
         assert_eq!((&found["name"], found.get("first")), (&json!("Old Hand"), None));
     });
 }
+
+#[test]
+fn old_documents_are_written_anew_in_the_background() {
+    run(async {
+        let host = library().await;
+        let psql = host.psql().await;
+        psql.batch_execute(
+            "insert into demo.members (data, _version) select jsonb_build_object('email', n || '@x.org', 'first', 'N', \
+             'last', n::text), 1 from generate_series(1, 1000) n; \
+             insert into demo.members (data, _version) values ('{\"email\":\"never@x.org\"}', 0)",
+        )
+        .await
+        .expect("rows");
+        // The work begins with a deployment, which waits for none of it.
+        host.deploy(&["library=database-reference", "messages"]).await.expect("a deployment");
+        let left = "select count(*) from demo.members where _version < 2";
+        for _ in 0..200 {
+            let count: i64 = psql.query_one(left, &[]).await.expect("a count").get(0);
+            if count == 1 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let count: i64 = psql.query_one(left, &[]).await.expect("a count").get(0);
+        assert_eq!(count, 1, "what cannot be brought up to date stays as it is");
+        let row = psql.query_one("select data::text from demo.members where data->>'email' = '7@x.org'", &[]).await;
+        let data: Value = serde_json::from_str(&row.expect("a row").get::<_, String>(0)).expect("JSON");
+        assert_eq!(data, json!({ "email": "7@x.org", "name": "N 7" }));
+        let email = query(&host, "member_by_email", json!({ "email": "7@x.org" })).await;
+        assert_eq!(email["name"], "N 7");
+    });
+}

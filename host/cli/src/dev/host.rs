@@ -78,7 +78,7 @@ impl Served {
     }
 
     /// Has the host serve the components of a build. When the host refuses, it goes on with what it has.
-    pub(super) async fn deploy(&mut self, host: &Host, report: &BuildReport) -> Result<Deployed, Failure> {
+    pub(super) async fn deploy(&mut self, host: &Arc<Host>, report: &BuildReport) -> Result<Deployed, Failure> {
         let mut sources = Vec::new();
         for built in &report.components {
             let wasm = tokio::fs::read(&built.wasm_path).await;

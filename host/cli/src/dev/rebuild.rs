@@ -1,5 +1,6 @@
 //! From a save to the new functions.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use convoke_project::{BuildError, BuildReport, Builder, Change, Watcher};
@@ -97,7 +98,12 @@ impl Rebuilds {
     }
 
     /// Rebuilds at each change, for ever. What does not build or is refused leaves the last good version serving.
-    pub(super) async fn follow(&mut self, host: &Host, served: &mut Served, output: &Output) -> Result<(), Failure> {
+    pub(super) async fn follow(
+        &mut self,
+        host: &Arc<Host>,
+        served: &mut Served,
+        output: &Output,
+    ) -> Result<(), Failure> {
         loop {
             let change = self.watcher.next().await?;
             let from = Instant::now();
@@ -128,7 +134,7 @@ impl Rebuilds {
     /// Rebuilds at each change until the host serves something.
     pub(super) async fn until_served(
         &mut self,
-        host: &Host,
+        host: &Arc<Host>,
         served: &mut Served,
         output: &Output,
     ) -> Result<Deployed, Failure> {

@@ -14,7 +14,7 @@ fn key(name: &str) -> QueryKey {
 
 fn evaluation(from: u64, snapshot: &str) -> Arc<Evaluation> {
     let snapshot = Some(snapshot.parse().expect("a snapshot"));
-    Arc::new(Evaluation::new(Ok("1".to_owned()), Vec::new(), None, from, snapshot))
+    Arc::new(Evaluation::new("a:b".into(), Ok("1".to_owned()), Vec::new(), None, from, snapshot))
 }
 
 /// Reads everything of table 1, and was given the row [`ID`].

@@ -170,6 +170,12 @@ fn two_databases_of_a_server_have_roles_of_their_own() {
         across.dbname(one.admin.get_dbname().expect("a name"));
         let across = connect(&across).await;
         refused(&across, "select * from demo.messages").await;
+        for database in [&one, &two] {
+            let app = connect(&database.provisioned.app).await;
+            app.batch_execute("select convoke.remember('demo', gen_random_uuid(), 1, 'done')").await.expect("its own");
+            refused(&app, "select convoke.remember('other', gen_random_uuid(), 1, 'done')").await;
+            refused(&app, "select * from convoke.requests").await;
+        }
     });
 }
 

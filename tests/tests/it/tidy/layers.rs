@@ -7,7 +7,7 @@ const LAYERS: [&[&str]; 8] = [
     &["convoke-model"],
     &["convoke-sql"],
     &["convoke-engine"],
-    &["convoke-store", "convoke-sync", "convoke-feed", "convoke-deploy"],
+    &["convoke-store", "convoke-sync", "convoke-feed", "convoke-deploy", "convoke-convex"],
     &["convoke-invoke"],
     &["convoke-live", "convoke-jobs"],
     &["convoke-server", "convoke-project", "convoke-local-postgres"],

@@ -1,0 +1,29 @@
+//! Times and sizes of the protocol. The server keeps the timers.
+
+/// How often the server pings a socket, with the WebSocket's own ping (1.2).
+pub const SOCKET_PING_INTERVAL_MS: u64 = 5_000;
+
+/// After how long without any frame of the client its socket is dropped (1.2).
+pub const SILENCE_MS_MAX: u64 = 120_000;
+
+/// After how long without another message of the server it says `Ping`: browsers see no pings of the WebSocket's own, and
+/// reconnect after a minute of silence (1.2).
+pub const PING_INTERVAL_MS: u64 = 15_000;
+
+/// A transition above this is sent in pieces, to clients that can put them together (1.5).
+pub const CHUNK_BYTES_MAX: usize = 5_000_000;
+
+/// How many mutations of one socket may wait while another runs (1.6).
+pub const MUTATIONS_WAITING_MAX: usize = 1_000;
+
+/// How long a mutation may wait for those before it (1.6).
+pub const MUTATION_WAIT_MS_MAX: u64 = 60_000;
+
+/// How many actions of one socket may run at a time (1.6).
+pub const ACTIONS_MAX: usize = 1_000;
+
+/// How many queries of one socket are computed at a time (1.6).
+pub const QUERIES_PARALLEL_MAX: usize = 20;
+
+/// How many transitions of one socket may wait to be written: a slow client skips versions (1.6).
+pub const TRANSITIONS_UNSENT_MAX: usize = 2;

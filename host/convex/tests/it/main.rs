@@ -1,0 +1,4 @@
+//! Sessions as a server uses them.
+
+mod conversation;
+mod session;

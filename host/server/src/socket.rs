@@ -1,0 +1,367 @@
+//! `GET /api/sync` and `/api/{version}/sync`: Convex' sync protocol on a WebSocket.
+//!
+//! `convoke-convex` says what is said; here are the socket, the timers, and the functions that run. A result is sent when
+//! the socket has room for it, and then it is the newest: a slow client costs no memory, and one that reads nothing for
+//! long is dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use convoke_convex::{
+    Call, ClientVersion, Close, Command, Committed, Encoded, FunctionError, PING_INTERVAL_MS, ProtocolError,
+    QueryResult, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS, ServerMessage, Session, Timestamp,
+};
+use convoke_invoke::{Answer, Observe, Request};
+use convoke_live::{Evaluation, Live, QueryKey, Watcher};
+use convoke_model::{Code, Failure, Kind};
+use convoke_store::RequestKey;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use uuid::Uuid;
+
+use crate::host::Host;
+use crate::respond;
+
+/// How long a message may wait for a client that does not read.
+const SEND_MAX: Duration = Duration::from_secs(30);
+/// How long to wait for what a client has seen on another host.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) async fn by_header(
+    State(host): State<Arc<Host>>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let client = headers.get("convex-client").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    open(host, ClientVersion::from_header(client), upgrade)
+}
+
+pub(crate) async fn by_version(
+    State(host): State<Arc<Host>>,
+    Path(version): Path<String>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    open(host, ClientVersion::from_path_segment(&version), upgrade)
+}
+
+fn open(
+    host: Arc<Host>,
+    client: ClientVersion,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let live = match host.live.get() {
+        Ok(live) => live.clone(),
+        Err(failure) => return respond::failure(&failure, ""),
+    };
+    let bytes_max = host.engine.limits().body_bytes_max;
+    match upgrade {
+        Ok(upgrade) => upgrade
+            .max_message_size(bytes_max)
+            .max_frame_size(bytes_max)
+            .on_upgrade(move |socket| Conversation::new(host, live, client, socket).hold()),
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+/// What ended elsewhere.
+enum Done {
+    Mutation { call: Call, answer: Box<Answer>, lsn: Option<u64> },
+    Action { call: Call, answer: Box<Answer> },
+}
+
+/// Why a conversation ends.
+enum End {
+    /// The client is gone, or does not read.
+    Gone,
+    Said(Close),
+}
+
+/// One socket.
+struct Conversation {
+    host: Arc<Host>,
+    live: Live,
+    socket: WebSocket,
+    session: Session,
+    session_id: Uuid,
+    watcher: Watcher,
+    done: mpsc::UnboundedReceiver<Done>,
+    report: mpsc::UnboundedSender<Done>,
+    /// No transition before this position of the log: the client knows what was committed there.
+    owed: u64,
+    /// Until when what the client has seen elsewhere has to be there.
+    catch_up: Option<(Timestamp, Instant)>,
+    /// When the last message was sent.
+    spoke: Instant,
+    heard: Instant,
+}
+
+impl Conversation {
+    fn new(host: Arc<Host>, live: Live, client: ClientVersion, socket: WebSocket) -> Self {
+        let (report, done) = mpsc::unbounded_channel();
+        Self {
+            watcher: Watcher::new(live.clone()),
+            host,
+            live,
+            socket,
+            session: Session::new(client),
+            session_id: Uuid::nil(),
+            done,
+            report,
+            owed: 0,
+            catch_up: None,
+            spoke: Instant::now(),
+            heard: Instant::now(),
+        }
+    }
+
+    async fn hold(mut self) {
+        let Err(end) = self.talk().await;
+        if let End::Said(close) = end {
+            if let Some(message) = close.message {
+                let _ = timeout(SEND_MAX, self.socket.send(Message::text(message))).await;
+            }
+            let frame = close.code.map(|code| CloseFrame { code, reason: close.reason.into() });
+            let _ = timeout(SEND_MAX, self.socket.send(Message::Close(frame))).await;
+        }
+    }
+
+    async fn talk(&mut self) -> Result<std::convert::Infallible, End> {
+        let mut pings = interval(Duration::from_millis(SOCKET_PING_INTERVAL_MS));
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = self.socket.recv() => self.hear(message)?,
+                Some(done) = self.done.recv() => self.finish(done).await?,
+                () = self.watcher.changed() => self.session.invalidate(),
+                _ = pings.tick() => self.keep_alive().await?,
+            }
+            self.transition().await?;
+        }
+    }
+
+    fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        self.heard = Instant::now();
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                let commands = self.session.receive(&text, now_ms()).map_err(|error| said(&error))?;
+                for command in commands {
+                    self.obey(command)?;
+                }
+                Ok(())
+            }
+            Some(Ok(Message::Binary(_))) => Err(said(&ProtocolError::Binary)),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Gone),
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), End> {
+        match command {
+            Command::Connected { session_id, max_observed, .. } => {
+                self.session_id = session_id;
+                if let Some(observed) = max_observed {
+                    self.owed = self.live.position_of(observed.nanos());
+                    self.catch_up = Some((observed, Instant::now() + CATCH_UP_MAX));
+                }
+                Ok(())
+            }
+            Command::Subscribe { query_id, path, args, journal } => {
+                // What is no function's path is shown as the error that it gives.
+                let key = self.live.key(&path, &args, journal.as_deref()).unwrap_or_else(|| QueryKey {
+                    path: path.into(),
+                    args: args.into(),
+                    journal: None,
+                });
+                self.watcher.add(query_id, &key);
+                Ok(())
+            }
+            Command::Unsubscribe { query_id } => {
+                self.watcher.remove(query_id);
+                Ok(())
+            }
+            Command::Mutate(call) => {
+                self.mutate(call);
+                Ok(())
+            }
+            Command::Act(call) => {
+                let (host, report) = (Arc::clone(&self.host), self.report.clone());
+                tokio::spawn(async move {
+                    let request = Request { kind: Kind::Action, path: &call.path, args: &call.args, encoded: false };
+                    let answer = Box::new(host.invoker.run(request).await);
+                    let _ = report.send(Done::Action { call, answer });
+                });
+                Ok(())
+            }
+            Command::Authenticate(_) => {
+                let words = "NoAuthProvider: this deployment has no authentication provider".to_owned();
+                match self.session.authenticated(Err(words)) {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(said(&error)),
+                    Err(misuse) => Err(internal(&misuse)),
+                }
+            }
+            // There are no identities yet, so nothing changes.
+            Command::SignOut => Ok(()),
+        }
+    }
+
+    /// A mutation, once, however often its client sends it.
+    fn mutate(&mut self, call: Call) {
+        let latest = stamp(self.live.timestamp(self.live.newest()));
+        if let Err(misuse) = self.session.mutation_commits_after(call.request_id, latest) {
+            tracing::error!(%misuse, "a mutation that is not there");
+        }
+        let (live, report) = (self.live.clone(), self.report.clone());
+        let key = RequestKey { session: self.session_id, request: call.request_id };
+        tokio::spawn(async move {
+            let request = Request { kind: Kind::Mutation, path: &call.path, args: &call.args, encoded: false };
+            let observe = Observe { journal: None, key: Some(key) };
+            let (answer, lsn) = live.mutate(request, &observe).await;
+            let _ = report.send(Done::Mutation { call, answer: Box::new(answer), lsn });
+        });
+    }
+
+    async fn finish(&mut self, done: Done) -> Result<(), End> {
+        match done {
+            Done::Mutation { call, answer, lsn } => {
+                if let Err(failure) = &answer.result
+                    && let Some(close) = Close::of_failure(failure)
+                {
+                    return Err(End::Said(close));
+                }
+                let position = lsn.unwrap_or_else(|| self.live.newest());
+                let ts = stamp(self.live.timestamp(position));
+                let Answer { result, log, request_id } = *answer;
+                let result = result
+                    .map(|value| Committed { value: Encoded::from_clean(value), ts })
+                    .map_err(|failure| FunctionError::new(&failure, Kind::Mutation, &call.path, &request_id));
+                if result.is_ok() {
+                    self.owed = self.owed.max(position);
+                }
+                let response = self.session.mutation_finished(call.request_id, &result, &log);
+                let response = response.map_err(|misuse| internal(&misuse))?;
+                self.say(response.text).await?;
+                response.next.map_or(Ok(()), |next| self.obey(next))
+            }
+            Done::Action { call, answer } => {
+                let Answer { result, log, request_id } = *answer;
+                let result = result
+                    .map(Encoded::from_clean)
+                    .map_err(|failure| FunctionError::new(&failure, Kind::Action, &call.path, &request_id));
+                let text = self.session.action_finished(call.request_id, &result, &log);
+                self.say(text.map_err(|misuse| internal(&misuse))?).await
+            }
+        }
+    }
+
+    /// Sends what is new, where all queries of the socket can be shown as of one position.
+    async fn transition(&mut self) -> Result<(), End> {
+        if !self.session.needs_transition() {
+            return Ok(());
+        }
+        let plan = self.session.begin_transition().map_err(|misuse| internal(&misuse))?;
+        let at_least = self.live.position_of(plan.at_least.nanos()).max(self.owed);
+        let at_most = plan.at_most.map(|at_most| self.live.position_of(at_most.nanos()));
+        let Some(view) = self.watcher.view_between(at_least, at_most) else {
+            return self.session.abandon_transition().map_err(|misuse| internal(&misuse));
+        };
+        self.catch_up = None;
+        let results: Vec<(u32, Arc<QueryResult>)> =
+            view.results.iter().map(|(id, evaluation)| (*id, result_of(evaluation))).collect();
+        let results = results.iter().map(|(id, result)| (*id, &**result));
+        let ts = stamp(self.live.timestamp(view.position));
+        let server_ts = Some(stamp(now_ns()));
+        let frames = self.session.finish_transition(ts, results, server_ts).map_err(|misuse| internal(&misuse))?;
+        for frame in frames {
+            self.say(frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_alive(&mut self) -> Result<(), End> {
+        if self.heard.elapsed() > Duration::from_millis(SILENCE_MS_MAX) {
+            return Err(End::Gone);
+        }
+        if let Some((observed, until)) = self.catch_up
+            && Instant::now() > until
+        {
+            let latest = stamp(self.live.timestamp(self.live.newest()));
+            if latest < observed {
+                return Err(said(&ProtocolError::AheadOfServer { observed, latest }));
+            }
+            self.catch_up = None;
+        }
+        self.send(Message::Ping(Vec::new().into())).await?;
+        // The next time this is looked at would be too late.
+        let due = self.spoke.elapsed() + Duration::from_millis(SOCKET_PING_INTERVAL_MS);
+        if due > Duration::from_millis(PING_INTERVAL_MS) {
+            self.say(ServerMessage::Ping.to_text()).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, text: String) -> Result<(), End> {
+        self.spoke = Instant::now();
+        self.send(Message::text(text)).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match timeout(SEND_MAX, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+}
+
+/// The result in Convex' words, made once for all sockets.
+fn result_of(evaluation: &Evaluation) -> Arc<QueryResult> {
+    let made = evaluation.rendered.get_or_init(|| {
+        let journal = evaluation.journal.as_deref();
+        let result = match &evaluation.result {
+            Ok(value) => QueryResult::updated(&Encoded::from_clean(value.to_string()), &evaluation.log, journal),
+            Err(failure) => {
+                let id = failure.message.strip_prefix("internal error, request id ").unwrap_or_default();
+                let error = FunctionError::new(failure, Kind::Query, &evaluation.path, id);
+                QueryResult::failed(&error, &evaluation.log, journal)
+            }
+        };
+        Arc::new(result)
+    });
+    match Arc::clone(made).downcast() {
+        Ok(result) => result,
+        // Nobody else renders results.
+        Err(_) => Arc::new(QueryResult::failed(
+            &FunctionError::new(&Failure::new(Code::Internal, ""), Kind::Query, &evaluation.path, ""),
+            &[],
+            None,
+        )),
+    }
+}
+
+fn said(error: &ProtocolError) -> End {
+    tracing::debug!(%error, "a socket of Convex' protocol ends");
+    End::Said(error.close())
+}
+
+fn internal(misuse: &convoke_convex::Misuse) -> End {
+    tracing::error!(%misuse, "a socket of Convex' protocol was led wrongly");
+    End::Said(Close::internal())
+}
+
+/// A timestamp of the log, or of the clock; neither reaches the end of time.
+pub(crate) fn stamp(nanoseconds: u64) -> Timestamp {
+    Timestamp::from_nanos(nanoseconds).unwrap_or(Timestamp::MAX)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
