@@ -22,6 +22,8 @@ use std::time::Duration;
 use convoke_feed::{Feed, FeedEvent, FeedOptions, Transaction};
 use convoke_live::{Evaluation, Live, QueryKey, Run, Watcher};
 use convoke_model::{DocumentId, Limits};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use oracle::{Catalog, Question, Rows};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -155,14 +157,14 @@ impl Scene {
         let writer = |number: u64| Writer::new(seed ^ number, until, Duration::from_millis(40));
         let [first, second] = self.lives();
         let host = &self.hosts[0];
-        let (a, b, c, d, e) = tokio::join!(
-            writer(1).autocommit(host.psql().await),
-            writer(2).transactions(host.psql().await, "x"),
-            writer(3).transactions(host.psql().await, "y"),
-            writer(4).mutations(first, host.psql().await),
-            writer(5).mutations(second, host.psql().await),
-        );
-        a + b + c + d + e
+        let writers: Vec<BoxFuture<'_, usize>> = vec![
+            writer(1).autocommit(host.psql().await).boxed(),
+            writer(2).transactions(host.psql().await, "x").boxed(),
+            writer(3).transactions(host.psql().await, "y").boxed(),
+            writer(4).mutations(first, host.psql().await).boxed(),
+            writer(5).mutations(second, host.psql().await).boxed(),
+        ];
+        join_all(writers).await.into_iter().sum()
     }
 
     /// One client: several queries, now and then others, until what it is shown is the end.

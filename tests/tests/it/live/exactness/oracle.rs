@@ -235,8 +235,8 @@ fn aggregate(plan: &Plan, rows: &[&Row]) -> Value {
     values.collect()
 }
 
-/// Whether a transaction wrote into what a question read, when it gave this result. This is the rule that
-/// docs/reference/live-queries.md states:
+/// Whether a transaction wrote into what a question read, when it gave this result. The rule, which
+/// the documentation of the crate `convoke-live` explains:
 ///
 /// - a document by its id: that document;
 /// - a range: the rows that it gave, and whatever is put between its beginning and its last row, or its end where it

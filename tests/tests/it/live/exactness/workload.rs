@@ -49,19 +49,20 @@ impl Writer {
         let may_prepare = row.get::<_, &str>(0) != "0";
         let mut done = 0;
         while self.goes_on().await {
-            let mut text = String::from("begin");
+            let mut statements = vec!["begin".to_owned()];
             for number in 0..self.random.random_range(1..5) {
                 let statement = self.statement();
-                text += &match self.random.random_range(0..5) {
-                    0 => format!("; savepoint s{number}; {statement}; rollback to s{number}"),
-                    1 => format!("; savepoint s{number}; {statement}; release s{number}"),
+                statements.push(match self.random.random_range(0..5) {
+                    0 => format!("savepoint s{number}; {statement}; rollback to s{number}"),
+                    1 => format!("savepoint s{number}; {statement}; release s{number}"),
                     2 => {
                         let inner = self.statement();
-                        format!("; savepoint s{number}; {statement}; savepoint t; {inner}; rollback to t")
+                        format!("savepoint s{number}; {statement}; savepoint t; {inner}; rollback to t")
                     }
-                    _ => format!("; {statement}"),
-                };
+                    _ => statement,
+                });
             }
+            let text = statements.join("; ");
             let prepares = may_prepare && self.random.random_bool(0.2);
             let end = if self.random.random_bool(0.75) { "commit" } else { "rollback" };
             if prepares {
