@@ -166,7 +166,8 @@ impl Bench {
         let table = format!("{PROJECT}.items");
         match workload {
             Workload::Get => {
-                let statement = self.prepare(&format!("select _id, _creation_time, data::text from {table} where _id = $1"));
+                let statement =
+                    self.prepare(&format!("select _id, _creation_time, data::text from {table} where _id = $1"));
                 let row = self.hand.query_one(&statement.await?, &[&self.id(call)]).await?;
                 let _: Value = serde_json::from_str(row.get(2))?;
             }
