@@ -167,12 +167,12 @@ impl Bench {
         match workload {
             Workload::Get => {
                 let statement =
-                    self.prepare(&format!("select _id, _creation_time, data::text from {table} where _id = $1"));
+                    self.prepare(format!("select _id, _creation_time, data::text from {table} where _id = $1"));
                 let row = self.hand.query_one(&statement.await?, &[&self.id(call)]).await?;
                 let _: Value = serde_json::from_str(row.get(2))?;
             }
             Workload::Range => {
-                let statement = self.prepare(&format!(
+                let statement = self.prepare(format!(
                     "select _id, _creation_time, data::text from {table} where convoke.key(data->'n') >= $1 \
                      and convoke.key(data->'group') = $2 order by convoke.key(data->'n'), _creation_time, _id limit $3"
                 ));
@@ -181,7 +181,7 @@ impl Bench {
             }
             Workload::Insert | Workload::InsertMany => {
                 let count = if matches!(workload, Workload::Insert) { 1 } else { 1_000 };
-                let statement = self.prepare(&format!(
+                let statement = self.prepare(format!(
                     "insert into {table} (_id, _creation_time, data) \
                      select * from unnest($1::uuid[], $2::float8[], $3::text[]::jsonb[])"
                 ));
@@ -194,7 +194,7 @@ impl Bench {
                 self.hand.batch_execute("commit").await?;
             }
             Workload::PatchWhere => {
-                let statement = self.prepare(&format!(
+                let statement = self.prepare(format!(
                     "update {table} set data = data || '{{\"seen\": 1}}' where convoke.key(data->'group') = $1"
                 ));
                 let statement = statement.await?;
@@ -208,17 +208,17 @@ impl Bench {
     }
 
     /// Statements are prepared once, as anybody would.
-    async fn prepare(&self, text: &str) -> Result<tokio_postgres::Statement> {
+    async fn prepare(&self, text: String) -> Result<tokio_postgres::Statement> {
         use std::collections::HashMap;
         use tokio::sync::Mutex;
         static PREPARED: Mutex<Option<HashMap<String, tokio_postgres::Statement>>> = Mutex::const_new(None);
         let mut prepared = PREPARED.lock().await;
         let prepared = prepared.get_or_insert_default();
-        if let Some(statement) = prepared.get(text) {
+        if let Some(statement) = prepared.get(&text) {
             return Ok(statement.clone());
         }
-        let statement = self.hand.prepare(text).await?;
-        prepared.insert(text.to_owned(), statement.clone());
+        let statement = self.hand.prepare(&text).await?;
+        prepared.insert(text, statement.clone());
         Ok(statement)
     }
 

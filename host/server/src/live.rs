@@ -42,7 +42,7 @@ impl LiveQueries {
                             evaluations_max: EVALUATIONS_MAX,
                         },
                     )),
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => Err(chain(&error)),
                 }
             }
             Err(error) => Err(words(&error)),
@@ -86,7 +86,13 @@ fn publication(project: &str) -> String {
 
 fn words(error: &FeedError) -> String {
     match error.hint() {
-        Some(hint) => format!("{error}; {hint}"),
-        None => error.to_string(),
+        Some(hint) => format!("{}; {hint}", chain(error)),
+        None => chain(error),
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

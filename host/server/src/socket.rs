@@ -27,6 +27,8 @@ use uuid::Uuid;
 use crate::host::Host;
 use crate::respond;
 
+/// Kept for as long as a socket is open, most of which say little.
+const READ_BUFFER_BYTES: usize = 4 << 10;
 /// How long a message may wait for a client that does not read.
 const SEND_MAX: Duration = Duration::from_secs(30);
 /// How long to wait for what a client has seen on another host.
@@ -61,6 +63,7 @@ fn open(
     let bytes_max = host.engine.limits().body_bytes_max;
     match upgrade {
         Ok(upgrade) => upgrade
+            .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(bytes_max)
             .max_frame_size(bytes_max)
             .on_upgrade(move |socket| Conversation::new(host, live, client, socket).hold()),
