@@ -195,7 +195,7 @@ impl Live {
         let gauges = {
             let state = self.inner.state.lock();
             Gauges {
-                subscriptions: state.subscriptions,
+                subscriptions: state.subscriptions(),
                 queries: state.entries.len(),
                 cached_bytes: state.cached_bytes(),
             }
@@ -320,7 +320,7 @@ impl Inner {
             drop(permit);
             self.metrics.evaluated(&key.path, again);
             let busy = matches!(&evaluation.result, Err(failure) if is_transient(failure));
-            let (received, mut effects) = {
+            let (received, effects) = {
                 let mut state = self.state.lock();
                 let received = state.receive(id, generation, evaluation, Arc::new(observed.reads));
                 if busy && received.0 == Received::Kept {
@@ -328,7 +328,7 @@ impl Inner {
                 }
                 received
             };
-            effects.wake();
+            self.take(effects);
             self.request.send();
             match received {
                 Received::Kept if !busy => return,
