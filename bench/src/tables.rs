@@ -19,7 +19,7 @@ impl Tables {
                 "create table if not exists {schema}.{name} (\
                    _id uuid primary key, _creation_time double precision not null, data jsonb not null);\
                  create index if not exists {name}_{index}_idx on {schema}.{name} \
-                   ((data->'{field}'), _creation_time, _id);"
+                   (convoke.key(data->'{field}'), _creation_time, _id);"
             )
         };
         let messages = table("messages", "by_channel", "channel");
@@ -62,7 +62,7 @@ impl Tables {
 
     pub fn list(&self) -> String {
         format!(
-            "select _id, _creation_time, data from {}.messages where (data->'channel') = $1 \
+            "select _id, _creation_time, data from {}.messages where convoke.key(data->'channel') = convoke.key($1::jsonb) \
              order by _creation_time desc, _id desc limit $2",
             self.schema
         )
@@ -70,8 +70,9 @@ impl Tables {
 
     pub fn accounts(&self) -> String {
         format!(
-            "select _id, data from {}.accounts where (data->'number') = any($1) \
-             order by (data->'number'), _creation_time, _id limit 2",
+            "select _id, data from {}.accounts where convoke.key(data->'number') in \
+               (select convoke.key(n) from unnest($1::jsonb[]) as n) \
+             order by convoke.key(data->'number'), _creation_time, _id limit 2",
             self.schema
         )
     }

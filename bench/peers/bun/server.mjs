@@ -36,7 +36,7 @@ async function get(request) {
 async function list(request) {
   const { channel, limit } = await request.json();
   const rows = await sql`
-    select _id, _creation_time, data from ${messages} where (data->'channel') = ${JSON.stringify(channel)}::text::jsonb
+    select _id, _creation_time, data from ${messages} where convoke.key(data->'channel') = convoke.key(${JSON.stringify(channel)}::text::jsonb)
     order by _creation_time desc, _id desc limit ${limit}`;
   return answer(rows.map(document).reverse());
 }
@@ -56,8 +56,8 @@ async function transfer(request) {
 function transferOnce({ from, to, amount }) {
   return sql.begin("isolation level serializable", async (tx) => {
     const rows = await tx`
-      select _id, data from ${accounts} where (data->'number') = any(array[${from}::bigint::text, ${to}::bigint::text]::jsonb[])
-      order by (data->'number'), _creation_time, _id limit 2`;
+      select _id, data from ${accounts} where convoke.key(data->'number') in (convoke.key(${from}::bigint::text::jsonb), convoke.key(${to}::bigint::text::jsonb))
+      order by convoke.key(data->'number'), _creation_time, _id limit 2`;
     const payer = rows.find((row) => row.data.number === from);
     const payee = rows.find((row) => row.data.number === to);
     if (!payer || !payee) throw new Refusal(404, "there is no such account");

@@ -31,7 +31,7 @@ app.post("/get", async (request) => {
 app.post("/list", async (request) => {
   const { channel, limit } = request.body;
   const rows = await sql`
-    select _id, _creation_time, data from ${messages} where (data->'channel') = ${sql.json(channel)}
+    select _id, _creation_time, data from ${messages} where convoke.key(data->'channel') = convoke.key(${sql.json(channel)}::jsonb)
     order by _creation_time desc, _id desc limit ${limit}`;
   return { ok: true, data: rows.map(document).reverse() };
 });
@@ -51,8 +51,8 @@ app.post("/transfer", async (request) => {
 function transfer({ from, to, amount }) {
   return sql.begin("isolation level serializable", async (tx) => {
     const rows = await tx`
-      select _id, data from ${accounts} where (data->'number') = any(array[${tx.json(from)}, ${tx.json(to)}]::jsonb[])
-      order by (data->'number'), _creation_time, _id limit 2`;
+      select _id, data from ${accounts} where convoke.key(data->'number') in (convoke.key(${tx.json(from)}::jsonb), convoke.key(${tx.json(to)}::jsonb))
+      order by convoke.key(data->'number'), _creation_time, _id limit 2`;
     const payer = rows.find((row) => row.data.number === from);
     const payee = rows.find((row) => row.data.number === to);
     if (!payer || !payee) throw refusal(404, "there is no such account");

@@ -72,7 +72,7 @@ fn run_to_end(command: Command, output: &Output) -> Result<(), Failure> {
             Command::Build(args) => build::build(args, output).await,
             Command::Sync(args) => sync::sync(args, output).await,
             Command::Run(args) => run::run(args, output).await,
-            Command::Doctor(args) => doctor::doctor(args, output).await,
+            Command::Doctor(args) => Box::pin(doctor::doctor(args, output)).await,
         }
     });
     runtime.shutdown_timeout(THREADS_END_MAX);

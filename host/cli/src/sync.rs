@@ -99,6 +99,7 @@ pub(crate) fn print_warnings(warnings: &[Warning], output: &Output) {
 }
 
 /// A refused sync, with its plan before it.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 pub(crate) fn failure(error: SyncError) -> Failure {
     let (hint, plan) = (error.hint(), error.plan().map(SyncPlan::text));
     let message = match plan {

@@ -96,13 +96,17 @@ fn add_terminals(linker: &mut Linker<State>) -> Result<()> {
 
 fn add_clocks(linker: &mut Linker<State>) -> Result<()> {
     let mut monotonic = instance(linker, "clocks/monotonic-clock")?;
-    monotonic.func_wrap("now", |store: Context<'_>, (): ()| Ok((nanoseconds(store.data().elapsed_ms()),)))?;
+    monotonic.func_wrap("now", |mut store: Context<'_>, (): ()| {
+        store.data_mut().volatile = true;
+        Ok((nanoseconds(store.data().elapsed_ms()),))
+    })?;
     monotonic.func_wrap("resolution", |_: Context<'_>, (): ()| Ok((1_000_000u64,)))?;
     for name in ["subscribe-duration", "subscribe-instant"] {
         monotonic.func_wrap(name, |_: Context<'_>, (_,): (u64,)| Ok((Resource::<Pollable>::new_own(0),)))?;
     }
     let mut wall = instance(linker, "clocks/wall-clock")?;
-    wall.func_wrap("now", |store: Context<'_>, (): ()| {
+    wall.func_wrap("now", |mut store: Context<'_>, (): ()| {
+        store.data_mut().volatile = true;
         let now = nanoseconds(store.data().now_ms());
         let (seconds, rest) = (now / 1_000_000_000, now % 1_000_000_000);
         Ok((Datetime { seconds, nanoseconds: u32::try_from(rest)? },))
@@ -123,13 +127,16 @@ fn add_random(linker: &mut Linker<State>) -> Result<()> {
             let mut bytes = vec![0; usize::try_from(count)?];
             store.data_mut().count()?;
             store.data_mut().fill_random(&mut bytes);
+            store.data_mut().volatile = true;
             Ok((bytes,))
         })?;
         random.func_wrap(&format!("{prefix}-u64"), |mut store: Context<'_>, (): ()| {
             store.data_mut().count()?;
+            store.data_mut().volatile = true;
             Ok((store.data_mut().random_u64(),))
         })?;
     }
+    // Hash maps ask for it, whose order no result should show.
     instance(linker, "random/insecure-seed")?.func_wrap("insecure-seed", |mut store: Context<'_>, (): ()| {
         let state = store.data_mut();
         Ok(((state.random_u64(), state.random_u64()),))

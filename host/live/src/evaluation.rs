@@ -36,7 +36,8 @@ pub struct Evaluation {
     pub rendered: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// The function's path.
     pub path: Arc<str>,
-    pub(crate) snapshot: Option<Snapshot>,
+    /// Which transactions it contains; none where it read nothing.
+    pub snapshot: Option<Snapshot>,
     /// Whether a plain caller has to be given a run of his own.
     pub(crate) volatile: bool,
 }

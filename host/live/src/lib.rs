@@ -4,6 +4,24 @@
 //! wrote into what it read and is not in that snapshot. [`Live`] runs a query once for all who want it, and again when
 //! its result no longer holds; a [`Watcher`] shows several queries as of one position.
 //!
+//! A write into what a query read runs it again, even where the result then turns out to be the same. What counts as
+//! read is more than what the result shows, and a run so possibly needless, in these cases and no other:
+//!
+//! - a filter, which does not narrow the range that the conditions select;
+//! - a limit on several ranges (`in`), which does not cut them short;
+//! - an aggregate or an offset: any row of the table that is changed or removed may have been counted;
+//! - a field too long to be kept in its row, where an update leaves all fields alone: the row may lie anywhere;
+//! - SQL and tables of somebody else's: anything that is written to a relation that the statement names, and where the
+//!   statement fails or calls a function in `from`, anything at all;
+//! - a read that failed, for all that it selects;
+//! - `truncate`, for whatever read the table;
+//! - a query that takes longer than 4,096 transactions: which of those before matter is not known any more;
+//! - a deploy, and an interruption of the feed: everything, once.
+//!
+//! Limits: a transaction with `synchronous_commit = off` may be shown up to a moment before its own position. While the
+//! feed is down, several queries are shown together only where they were run at the same position. Partitions of
+//! tables of somebody else's may be emptied behind a snapshot.
+//!
 //! Invariant: knows neither HTTP nor SQL nor components; runs functions through `invoke`, hears of changes from `feed`.
 
 mod changes;
@@ -17,7 +35,8 @@ mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
 pub use index::{ReadSetIndex, Reason, Row, RowChange};
-pub use live::{Live, LiveOptions, QueryAnswer};
+pub use live::{Live, LiveOptions, QueryAnswer, Run};
 pub use metrics::{Gauges, LiveMetrics};
+pub use state::Received;
 pub use timestamp::Incarnation;
 pub use watch::{View, Watcher};

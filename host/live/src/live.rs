@@ -12,6 +12,7 @@ use convoke_invoke::{Answer, Invoker, Observe, Request};
 use convoke_model::{Code, Failure, FunctionPath, Kind, Observed};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
@@ -56,6 +57,18 @@ pub(crate) struct Inner {
     /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
     volatile: Mutex<HashSet<Arc<str>>>,
     next_subscription: AtomicU64,
+    /// Who wants to hear of every run.
+    runs: Mutex<Option<UnboundedSender<Run>>>,
+}
+
+/// One run of a query for those who are subscribed to it.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The same for all runs of a query, until nobody wants it any more.
+    pub entry: u64,
+    pub key: QueryKey,
+    pub evaluation: Arc<Evaluation>,
+    pub received: Received,
 }
 
 /// Hashes of queries, in two generations.
@@ -94,6 +107,7 @@ impl Live {
             seen: Mutex::default(),
             volatile: Mutex::default(),
             next_subscription: AtomicU64::new(0),
+            runs: Mutex::default(),
         });
         tokio::spawn(follow(Arc::downgrade(&inner), feed));
         Self { inner }
@@ -128,15 +142,14 @@ impl Live {
     /// Answers a plain query, from a result that still holds where there is one. It shows everything that committed
     /// before `at_least`, and on this host.
     pub async fn query(&self, request: Request<'_>, at_least: u64) -> QueryAnswer {
-        let key = match self.key(request.path, request.args, None) {
-            Some(key)
-                if !(request.encoded && request.args.contains("\"$"))
-                    && !self.inner.volatile.lock().contains(&key.path) =>
-            {
-                key
-            }
-            _ => return QueryAnswer::Ran(self.inner.invoker.run(request).await),
+        // Marks of Convex' encoding would have to be read first.
+        let marked = request.encoded && request.args.contains("\"$");
+        let Some(key) = self.key(request.path, request.args, None).filter(|_| !marked) else {
+            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
         };
+        if self.inner.volatile.lock().contains(&key.path) {
+            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
+        }
         if let Some(evaluation) = self.cached(&key, at_least).await {
             self.inner.metrics.cache_hits.fetch_add(1, Relaxed);
             return QueryAnswer::Kept(evaluation);
@@ -212,6 +225,13 @@ impl Live {
         }
     }
 
+    /// Tells of every run from now on, to the newest listener alone: which there were, and so which were needless.
+    pub fn runs(&self) -> UnboundedReceiver<Run> {
+        let (sender, receiver) = unbounded_channel();
+        *self.inner.runs.lock() = Some(sender);
+        receiver
+    }
+
     pub fn metrics(&self) -> &LiveMetrics {
         &self.inner.metrics
     }
@@ -235,7 +255,7 @@ impl Live {
             if !state.streaming || current.result.is_err() || current.volatile {
                 return None;
             }
-            let wanted = wanted.max(current.from);
+            let wanted = wanted.max(entry.from);
             if state.position >= wanted {
                 state.touch(key);
                 return Some(current);
@@ -310,24 +330,28 @@ impl Inner {
         let mut pause = VISIBLE_FIRST;
         loop {
             let Ok(permit) = self.evaluations.acquire().await else { return };
-            let (key, generation) = {
+            let (key, begun) = {
                 let state = self.state.lock();
                 let Some(entry) = state.entries.get(&id) else { return };
-                (entry.key.clone(), state.generation)
+                (entry.key.clone(), state.begun())
             };
             let again = self.state.lock().was_evaluated(id);
             let (evaluation, observed) = self.run(&key).await;
             drop(permit);
             self.metrics.evaluated(&key.path, again);
             let busy = matches!(&evaluation.result, Err(failure) if is_transient(failure));
+            let evaluation = Arc::new(evaluation);
             let (received, effects) = {
                 let mut state = self.state.lock();
-                let received = state.receive(id, generation, evaluation, Arc::new(observed.reads));
+                let received = state.receive(id, begun, Arc::clone(&evaluation), Arc::new(observed.reads));
                 if busy && received.0 == Received::Kept {
                     state.begin_run(id);
                 }
                 received
             };
+            if let Some(runs) = &*self.runs.lock() {
+                let _ = runs.send(Run { entry: id, key, evaluation, received });
+            }
             self.take(effects);
             self.request.send();
             match received {

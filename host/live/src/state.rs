@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use convoke_feed::{Snapshot, widen};
+use convoke_feed::Snapshot;
 use convoke_model::ReadSet;
 use tokio::sync::Notify;
 
@@ -17,6 +17,9 @@ use crate::index::{ReadSetIndex, Reason, Row, RowChange};
 const RECENT_MAX: usize = 4_096;
 /// Rows in them.
 const RECENT_ROWS_MAX: usize = 65_536;
+/// Transactions of which the id is kept after that. Whoever began before one that is not even known by its id is run
+/// again; and no transaction may take so many others to become visible after it is in the log.
+const FORGOTTEN_MAX: usize = 262_144;
 
 pub(crate) type EntryId = u64;
 
@@ -28,8 +31,12 @@ pub(crate) struct Entry {
     pub(crate) current: Option<Arc<Evaluation>>,
     /// What `current` has read.
     reads: Option<Arc<ReadSet>>,
+    /// The position from which `current` holds, if it does.
+    pub(crate) from: u64,
     /// The position behind the first transaction that `current` does not contain.
     pub(crate) until: Option<u64>,
+    /// Whether the feed told of all that came after `current`, or was down when it was made.
+    heard: bool,
     pub(crate) running: bool,
     /// Callers that wait for one run.
     pub(crate) waiting: Vec<Arc<Notify>>,
@@ -37,6 +44,14 @@ pub(crate) struct Entry {
     /// When it was asked for, in turns of the cache.
     turn: u64,
     cached_bytes: usize,
+}
+
+/// When an evaluation began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begun {
+    generation: u64,
+    /// The transactions that had been applied.
+    applied: u64,
 }
 
 /// A transaction of a moment ago.
@@ -57,8 +72,8 @@ pub(crate) struct Effects {
 }
 
 /// How an evaluation was received.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
     /// It holds.
     Kept,
     /// It held for a while, and is shown; run again.
@@ -67,6 +82,13 @@ pub(crate) enum Received {
     TooOld,
     /// Nobody wants it any more.
     Unwanted,
+}
+
+impl Received {
+    /// Whether it is shown.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Kept | Self::KeptButStale)
+    }
 }
 
 /// The live queries of a host.
@@ -78,8 +100,10 @@ pub(crate) struct State {
     index: ReadSetIndex<EntryId>,
     recent: VecDeque<Recent>,
     recent_rows: usize,
-    /// Low halves of the ids of transactions that were forgotten, the newest last.
-    forgotten: VecDeque<u32>,
+    /// Low halves of the ids of transactions that were forgotten, and where they end; the newest last.
+    forgotten: VecDeque<(u32, u64)>,
+    /// Transactions that were applied, ever.
+    applied: u64,
     /// All that committed before has been heard of.
     pub(crate) position: u64,
     /// Whether the feed is running; otherwise nothing can be said about what changes.
@@ -106,6 +130,7 @@ impl State {
             recent: VecDeque::new(),
             recent_rows: 0,
             forgotten: VecDeque::new(),
+            applied: 0,
             position: 0,
             streaming: false,
             generation: 0,
@@ -139,7 +164,9 @@ impl State {
             subscribers: Vec::new(),
             current: None,
             reads: None,
+            from: 0,
             until: None,
+            heard: false,
             running: false,
             waiting: Vec::new(),
             evaluated: false,
@@ -193,7 +220,7 @@ impl State {
         if current.journal.is_none() || current.journal == entry.key.journal || entry.subscribers.is_empty() {
             return None;
         }
-        let (reads, until) = (entry.reads.clone(), entry.until);
+        let (reads, from, until, heard) = (entry.reads.clone(), entry.from, entry.until, entry.heard);
         let subscribers = std::mem::take(&mut entry.subscribers);
         let key = QueryKey { journal: current.journal.clone(), ..entry.key.clone() };
         let pinned = self.entry(&key);
@@ -202,7 +229,8 @@ impl State {
         let entry = self.entries.get_mut(&pinned)?;
         entry.subscribers.extend(subscribers);
         if entry.current.is_none() {
-            (entry.current, entry.until, entry.evaluated) = (Some(current), until, true);
+            (entry.current, entry.evaluated) = (Some(current), true);
+            (entry.from, entry.until, entry.heard) = (from, until, heard);
             entry.reads.clone_from(&reads);
             if let Some(reads) = reads {
                 self.index.insert(pinned, reads);
@@ -222,12 +250,17 @@ impl State {
         }
     }
 
-    /// Takes the result of a run that began in this generation.
+    /// What a run that begins now has to say when it is done.
+    pub(crate) fn begun(&self) -> Begun {
+        Begun { generation: self.generation, applied: self.applied }
+    }
+
+    /// Takes the result of a run.
     pub(crate) fn receive(
         &mut self,
         id: EntryId,
-        generation: u64,
-        evaluation: Evaluation,
+        begun: Begun,
+        evaluation: Arc<Evaluation>,
         reads: Arc<ReadSet>,
     ) -> (Received, Effects) {
         let mut effects = Effects::default();
@@ -236,23 +269,23 @@ impl State {
             self.remove(id);
             return (Received::Unwanted, effects);
         }
-        if generation != self.generation {
+        // Of what came while it ran, the oldest may be unknown even by its id.
+        let dropped = self.applied - (self.recent.len() + self.forgotten.len()) as u64;
+        if begun.generation != self.generation || begun.applied < dropped {
             return (Received::TooOld, effects);
         }
-        let until = evaluation.snapshot.as_ref().and_then(|snapshot| self.first_missed(snapshot, &reads));
+        let (from, until) = match &evaluation.snapshot {
+            Some(snapshot) => self.validity(snapshot, evaluation.from, &reads),
+            None => (evaluation.from, None),
+        };
         // It lacks a change that came before it: the log may run ahead of what snapshots see.
-        if until.is_some_and(|until| until <= evaluation.from) {
+        if until.is_some_and(|until| until <= from) {
             return (Received::TooOld, effects);
-        }
-        if !self.streaming {
-            // Nobody says how far the log is; what was read is the newest there is.
-            self.position = self.position.max(evaluation.from);
         }
         self.index.insert(id, Arc::clone(&reads));
         let Some(entry) = self.entries.get_mut(&id) else { return (Received::Unwanted, effects) };
-        entry.current = Some(Arc::new(evaluation));
-        entry.reads = Some(reads);
-        entry.until = until;
+        (entry.current, entry.reads) = (Some(evaluation), Some(reads));
+        (entry.from, entry.until, entry.heard) = (from, until, self.streaming);
         entry.evaluated = true;
         effects.wake.extend(entry.subscribers.iter().map(|(_, notify)| Arc::clone(notify)));
         effects.wake.append(&mut entry.waiting);
@@ -280,24 +313,35 @@ impl State {
         self.entries.get(&id).is_some_and(|entry| entry.evaluated)
     }
 
-    /// The position behind the first recent transaction that wrote into the reads and is not in the snapshot.
-    fn first_missed(&self, snapshot: &Snapshot, reads: &Arc<ReadSet>) -> Option<u64> {
-        let unknown = self.forgotten.iter().any(|xid| !snapshot.contains(widen(*xid, snapshot.xmax())));
-        if unknown {
-            return Some(0);
-        }
+    /// From where a result holds until which position, as far as it is known: until the first transaction that wrote
+    /// into the reads and is not in the snapshot, or that may have.
+    fn validity(&self, snapshot: &Snapshot, from: u64, reads: &Arc<ReadSet>) -> (u64, Option<u64>) {
         let mut alone = None;
-        for recent in self.recent.iter().filter(|recent| !snapshot.contains_xid(recent.xid)) {
+        let mut concerns = |written: &[Written]| {
             let index = alone.get_or_insert_with(|| {
                 let mut index = ReadSetIndex::new();
                 index.insert(0, Arc::clone(reads));
                 index
             });
-            if !hits(index, &recent.written).is_empty() {
-                return Some(recent.end_lsn);
-            }
-        }
-        None
+            !hits(index, written).is_empty()
+        };
+        // A transaction that does not wait for the log to be written (`synchronous_commit = off`) is visible before.
+        let ahead = self.recent.iter().rev().take_while(|recent| recent.end_lsn > from);
+        let ahead = ahead.filter(|recent| snapshot.contains_xid(recent.xid));
+        let from = ahead.filter(|recent| concerns(&recent.written)).map(|recent| recent.end_lsn).max().unwrap_or(from);
+        let forgotten =
+            self.forgotten.iter().find(|(xid, _)| !snapshot.contains_xid(*xid)).map(|(_, end_lsn)| *end_lsn);
+        let missed = || {
+            let lacks = |recent: &&Recent| !snapshot.contains_xid(recent.xid);
+            self.recent.iter().filter(lacks).find(|recent| concerns(&recent.written)).map(|recent| recent.end_lsn)
+        };
+        (from, forgotten.or_else(missed))
+    }
+
+    /// How far it is known that an entry holds, unless something ended it.
+    pub(crate) fn horizon(&self, entry: &Entry) -> u64 {
+        // While the feed is down, nothing can be said of what comes after a result.
+        if entry.heard { self.position } else { entry.from }
     }
 
     /// Takes a transaction of the feed; tells of each query that it made stale why.
@@ -314,7 +358,11 @@ impl State {
         for (id, reason) in hits(&self.index, &written) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let snapshot = entry.current.as_ref().and_then(|current| current.snapshot.as_ref());
-            if entry.until.is_some() || snapshot.is_some_and(|snapshot| snapshot.contains_xid(xid)) {
+            if snapshot.is_some_and(|snapshot| snapshot.contains_xid(xid)) {
+                entry.from = entry.from.max(end_lsn);
+                continue;
+            }
+            if entry.until.is_some() {
                 continue;
             }
             why(&entry.key, &reason);
@@ -344,6 +392,7 @@ impl State {
 
     /// The feed has begun, or begun again: everything has to be read after this.
     pub(crate) fn start(&mut self, position: u64) -> Effects {
+        self.applied = 0;
         self.recent.clear();
         self.recent_rows = 0;
         self.forgotten.clear();
@@ -392,14 +441,15 @@ impl State {
     }
 
     fn keep_recent(&mut self, recent: Recent) {
+        self.applied += 1;
         self.recent_rows += recent.written.len();
         self.recent.push_back(recent);
         while self.recent.len() > RECENT_MAX || (self.recent_rows > RECENT_ROWS_MAX && self.recent.len() > 1) {
             let Some(oldest) = self.recent.pop_front() else { break };
             self.recent_rows -= oldest.written.len();
             // Of it only the id is kept: a snapshot that lacks it has to be taken anew.
-            self.forgotten.push_back(oldest.xid);
-            if self.forgotten.len() > RECENT_MAX {
+            self.forgotten.push_back((oldest.xid, oldest.end_lsn));
+            if self.forgotten.len() > FORGOTTEN_MAX {
                 self.forgotten.pop_front();
             }
         }
@@ -495,3 +545,6 @@ fn hits(index: &ReadSetIndex<EntryId>, written: &[Written]) -> BTreeMap<EntryId,
 fn as_row(row: &crate::changes::Row) -> Row<'_> {
     Row { id: row.id, creation_time: row.creation_time, data: row.data.as_ref() }
 }
+
+#[cfg(test)]
+mod tests;

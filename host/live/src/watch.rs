@@ -64,11 +64,12 @@ impl Watcher {
     pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
-        let (mut from, mut until) = (at_least, None::<u64>);
+        let (mut from, mut until, mut known) = (at_least, None::<u64>, u64::MAX);
         for (number, subscription) in &self.queries {
             let entry = state.subscribed(*subscription)?;
             let current = entry.current.as_ref()?;
-            from = from.max(current.from);
+            from = from.max(entry.from);
+            known = known.min(state.horizon(entry));
             until = match (until, entry.until) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -78,13 +79,14 @@ impl Watcher {
         if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
             return None;
         }
-        if state.position < from {
+        let known = if self.queries.is_empty() { state.position } else { known };
+        if known < from {
             state.wake_at(from, Arc::clone(&self.notify));
             drop(state);
             self.live.inner.request.send();
             return None;
         }
-        let position = until.map_or(state.position, |until| (until - 1).min(state.position));
+        let position = until.map_or(known, |until| (until - 1).min(known));
         let position = at_most.map_or(position, |at_most| at_most.min(position));
         Some(View { position, results })
     }

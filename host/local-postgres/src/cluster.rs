@@ -119,6 +119,8 @@ impl Cluster {
             // A commit still waits for its write, which costs next to nothing: a killed server keeps it.
             set("fsync", "off");
             set("full_page_writes", "off");
+            // Off by default; the change feed has to withstand them.
+            set("max_prepared_transactions", "16");
         }
         let log = self.open_log()?;
         let also_log = log.try_clone().map_err(Error::io("open", &self.log))?;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
 use convoke_engine::{Engine, EngineError, EngineOptions, LoadError, Reset, Version};
 use convoke_invoke::Invoker;
-use convoke_model::{FunctionPath, Kind, Limits, Schema, SchemaConflict};
+use convoke_live::Live;
+use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreError, StoreOptions};
 use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, Warning};
 use thiserror::Error;
@@ -143,7 +144,7 @@ pub async fn declared_schema(
             return Err(DeployError::ModuleTwice(module));
         }
     }
-    Ok(merged(components.iter().map(|(module, version)| (module, version)))?)
+    Ok(merged(components.iter())?)
 }
 
 /// The tables of all components together.
@@ -255,6 +256,14 @@ impl Host {
     /// Runs functions without HTTP in between.
     pub fn invoker(&self) -> &Invoker {
         &self.invoker
+    }
+
+    /// The live queries, without HTTP in between.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn live(&self) -> Result<&Live, Failure> {
+        self.live.get()
     }
 
     /// Closes the connections to Postgres.

@@ -141,7 +141,7 @@ impl Conversation {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                message = self.socket.recv() => self.hear(message).await?,
+                message = self.socket.recv() => self.hear(message)?,
                 Some(done) = self.done.recv() => {
                     if let Some(next) = self.finish(done).await? {
                         self.obey(next)?;
@@ -162,7 +162,7 @@ impl Conversation {
         Err(End::Said(Close::new(CLOSE_GOING_AWAY, "")))
     }
 
-    async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.heard = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
@@ -323,9 +323,9 @@ impl Conversation {
             self.catch_up = None;
         }
         self.send(Message::Ping(Vec::new().into())).await?;
-        if self.spoke.elapsed()
-            > Duration::from_millis(PING_INTERVAL_MS) - Duration::from_millis(SOCKET_PING_INTERVAL_MS)
-        {
+        // The next time this is looked at would be too late.
+        let due = self.spoke.elapsed() + Duration::from_millis(SOCKET_PING_INTERVAL_MS);
+        if due > Duration::from_millis(PING_INTERVAL_MS) {
             self.say(ServerMessage::Ping.to_text()).await?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::filter::push_filter;
-use crate::{Parameter, Statement, key_of, qualified};
+use crate::{Parameter, Statement, key_of, qualified, quote_literal};
 
 /// The part of an index that a plan's page covers, beside its conditions. Both ends are documents that were seen.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -34,6 +34,20 @@ pub fn snapshot() -> Statement {
 /// A position of the log that everything is before that has been committed.
 pub fn position() -> Statement {
     Statement { text: "select pg_current_wal_flush_lsn()".to_owned(), parameters: Vec::new() }
+}
+
+/// Whether relations still have the files that the transaction's snapshot knows of; to be asked once they are locked.
+///
+/// `truncate`, and `alter table` where it rewrites rows, do not keep what older snapshots should see: to these the
+/// relation is empty. The catalog's rows are read in the snapshot, and `pg_relation_filenode` is not.
+pub fn intact(relations: &[(&str, &str)]) -> Statement {
+    let names = relations.iter().map(|(schema, name)| quote_literal(&qualified(schema, name)));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "select coalesce(bool_and(c.relfilenode = pg_relation_filenode(c.oid)), true) from pg_catalog.pg_class c \
+         where c.relkind in ('r', 'm') and c.relfilenode <> 0 and c.oid = any(array[{names}]::regclass[])"
+    );
+    Statement { text, parameters: Vec::new() }
 }
 
 /// The result that a request of a session had.

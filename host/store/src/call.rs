@@ -127,7 +127,28 @@ impl CallDatabase {
         self.has_read = true;
         let mut statements = self.writes.take(&self.store.inner.project);
         statements.push(read);
-        self.round_trip(statements, false).await
+        Ok(self.round_trip(statements, false).await?.pop().unwrap_or_default())
+    }
+
+    /// A read of a table whose result is kept: it belongs to the snapshot even where the table was emptied meanwhile.
+    pub(crate) async fn read_kept(&mut self, table: &Table, read: Statement) -> Result<Vec<Row>, DatabaseError> {
+        if !self.observes() {
+            return self.read(read).await;
+        }
+        self.has_read = true;
+        let intact = convoke_sql::intact(&[(&self.store.inner.project, &table.name)]);
+        let mut results = self.round_trip(vec![read, intact], false).await?;
+        let unreadable = |error| crate::error::explain(&error, crate::error::Phase::BeforeCommit);
+        let intact = results.pop().and_then(|rows| rows.first().map(|row| row.try_get(0))).unwrap_or(Ok(true));
+        if !intact.map_err(unreadable)? {
+            return Err(DatabaseError::Conflict);
+        }
+        Ok(results.pop().unwrap_or_default())
+    }
+
+    /// Whether what is read is noted, as somebody wants to know when it changes.
+    pub(crate) fn observes(&self) -> bool {
+        self.options.observe && self.options.isolation == Isolation::Snapshot
     }
 
     /// Opens the transaction, if none is, and sends what is kept.
@@ -140,12 +161,17 @@ impl CallDatabase {
         self.connection.as_mut().ok_or_else(|| Failure::internal("a round trip left no connection").into())
     }
 
-    async fn round_trip(&mut self, mut statements: Vec<Statement>, commit: bool) -> Result<Vec<Row>, DatabaseError> {
+    async fn round_trip(
+        &mut self,
+        mut statements: Vec<Statement>,
+        commit: bool,
+    ) -> Result<Vec<Vec<Row>>, DatabaseError> {
         if self.savepoints.aborted && !statements.first().is_some_and(Statement::is_control) {
             return Err(aborted());
         }
         // What commutes needs no snapshot: it waits for the row's lock, and does not conflict.
         let commutes = commit && !self.has_read && self.commutes;
+        let observes = self.observes();
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(Connection::open(&self.store, self.options.deadline).await?),
@@ -156,7 +182,7 @@ impl CallDatabase {
             Isolation::Serializable => "begin isolation level serializable",
             Isolation::SingleRead | Isolation::Snapshot => "begin isolation level repeatable read read only",
         });
-        let observes = begins && self.options.observe && self.options.isolation == Isolation::Snapshot;
+        let observes = begins && observes;
         let around = Around { begin, commit, position: commit && self.options.observe };
         if observes {
             statements.insert(0, convoke_sql::snapshot());
@@ -178,7 +204,7 @@ impl CallDatabase {
         {
             self.observed.lsn = Some(row.try_get::<_, PgLsn>(0).map_err(unreadable)?.into());
         }
-        Ok(results.pop().unwrap_or_default())
+        Ok(results)
     }
 
     pub(crate) async fn flush_if_full(&mut self) -> Result<(), DatabaseError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use convoke_model::{
     Cursor, DatabaseError, DocumentId, Failure, Ids, Index, Page, Plan, Position, PositionParts, Range, Read, Table,
 };
-use convoke_sql::Bounds;
+use convoke_sql::{Bounds, Statement};
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -23,8 +23,8 @@ impl CallDatabase {
             return self.get_unmanaged(table, id).await;
         }
         let id = Self::id(table, id)?;
-        let rows = self.read(convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
         self.observe(|| Read::Document { table: table.number, id: id.uuid });
+        let rows = self.read_kept(table, convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mut json = String::new();
         self.render_one(&mut json, table, row).await?;
@@ -49,7 +49,7 @@ impl CallDatabase {
             let reads = wanted.iter().map(|id| Read::Document { table: table.number, id: *id });
             self.observed.reads.reads.extend(reads);
         }
-        let rows = self.read(convoke_sql::get_many(&self.store.inner.project, table, wanted)).await?;
+        let rows = self.read_kept(table, convoke_sql::get_many(&self.store.inner.project, table, wanted)).await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             let stored = stored(row)?;
@@ -81,10 +81,7 @@ impl CallDatabase {
         let rows_max = self.store.inner.limits.rows_max;
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
         let statement = convoke_sql::query(&self.store.inner.project, table, &plan, &index, Bounds::default(), limit);
-        let rows = self.read(statement).await?;
-        if rows.len() > rows_max as usize {
-            return Err(too_many(rows_max));
-        }
+        let rows = self.read_range(table, &plan, &index, statement).await?;
         if self.options.observe && plan.limit != Some(0) {
             let mut ranges = plan.ranges(&index);
             if let ([range], Some(last)) = (ranges.as_mut_slice(), rows.last().filter(|_| rows.len() == limit as usize))
@@ -131,12 +128,8 @@ impl CallDatabase {
         let (from, to): (Option<PositionParts>, Option<PositionParts>) = (parts(&after)?, parts(&until)?);
         let bounds = Bounds { after: from.as_ref(), until: to.as_ref() };
         let limit = if until.is_some() { limits.rows_max + 1 } else { size };
-        let rows_max = limits.rows_max;
         let statement = convoke_sql::query(&self.store.inner.project, table, plan, &index, bounds, limit);
-        let rows = self.read(statement).await?;
-        if rows.len() > rows_max as usize {
-            return Err(too_many(rows_max));
-        }
+        let rows = self.read_range(table, plan, &index, statement).await?;
         let end = match (until, rows.last()) {
             (Some(until), _) => until,
             (None, Some(last)) if rows.len() == limit as usize => Cursor::After(position(&index, last)?),
@@ -168,10 +161,8 @@ impl CallDatabase {
     async fn run_aggregate(&mut self, table: &Table, plan: &Plan, index: Index) -> Result<String, DatabaseError> {
         let rows_max = self.store.inner.limits.rows_max;
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
-        let rows = self.read(convoke_sql::aggregate(&self.store.inner.project, table, plan, &index, limit)).await?;
-        if rows.len() > rows_max as usize {
-            return Err(too_many(rows_max));
-        }
+        let statement = convoke_sql::aggregate(&self.store.inner.project, table, plan, &index, limit);
+        let rows = self.read_range(table, plan, &index, statement).await?;
         if self.options.observe {
             let ranges = plan.ranges(&index);
             self.observe_ranges(table, index, ranges, Ids::Unknown);
@@ -182,6 +173,28 @@ impl CallDatabase {
             [value] if plan.group_by.is_empty() => (*value).to_owned(),
             values => format!("[{}]", values.join(",")),
         })
+    }
+
+    /// The rows of a statement over what the plan selects. Where there is no result, all of that is why: an error goes
+    /// away with the rows that made it.
+    async fn read_range(
+        &mut self,
+        table: &Table,
+        plan: &Plan,
+        index: &Index,
+        statement: Statement,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let rows_max = self.store.inner.limits.rows_max;
+        let rows = match self.read_kept(table, statement).await {
+            Ok(rows) if rows.len() > rows_max as usize => Err(too_many(rows_max)),
+            other => other,
+        };
+        if rows.is_err() {
+            let index = Arc::new(index.clone());
+            let ranges = plan.ranges(&index);
+            self.observe(|| Read::Range { table: table.number, index, ranges, ids: Ids::Unknown });
+        }
+        rows
     }
 
     /// Renders rows as a JSON array and remembers that they exist.

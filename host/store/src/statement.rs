@@ -63,17 +63,25 @@ impl CallDatabase {
             })
             .await;
         let (plan, rows, count) = match ran {
-            Err(DatabaseError::Refused(failure)) => {
-                self.abort();
-                return Err(DatabaseError::Refused(failure));
+            Err(error) => {
+                if observe {
+                    // Why it failed may lie anywhere.
+                    self.observed.reads.reads.push(Read::Everything);
+                }
+                if matches!(error, DatabaseError::Refused(_)) {
+                    self.abort();
+                }
+                return Err(error);
             }
-            other => other?,
+            Ok(ran) => ran,
         };
+        if let Some(plan) = plan {
+            let reads = relations(&plan);
+            self.check_intact(&reads).await?;
+            self.observed.reads.reads.extend(reads);
+        }
         if rows.len() > rows_max as usize {
             return Err(too_many(rows_max));
-        }
-        if let Some(plan) = plan {
-            self.observed.reads.reads.extend(relations(&plan));
         }
         // What it wrote is not known here.
         self.known.clear();
@@ -83,6 +91,24 @@ impl CallDatabase {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Failure::internal(format!("a row of SQL: {error}")))?;
         Ok(format!(r#"{{"rows":[{}],"count":{count}}}"#, rows.join(",")))
+    }
+
+    /// Begins again where a relation was emptied after the snapshot was taken: see [`convoke_sql::intact`].
+    pub(crate) async fn check_intact(&mut self, reads: &[Read]) -> Result<(), DatabaseError> {
+        let names: Vec<(&str, &str)> = reads
+            .iter()
+            .filter_map(|read| match read {
+                Read::Relation { schema, name } => Some((schema.as_str(), name.as_str())),
+                Read::Document { .. } | Read::Range { .. } | Read::Everything => None,
+            })
+            .collect();
+        if names.is_empty() || !self.observes() {
+            return Ok(());
+        }
+        let rows = self.read(convoke_sql::intact(&names)).await?;
+        let intact = rows.first().map_or(Ok(true), |row| row.try_get(0));
+        let intact = intact.map_err(|error| crate::error::explain(&error, crate::error::Phase::BeforeCommit))?;
+        if intact { Ok(()) } else { Err(DatabaseError::Conflict) }
     }
 }
 

@@ -101,9 +101,9 @@ impl CallDatabase {
         if self.options.isolation == Isolation::SingleRead {
             return Err(DatabaseError::NeedsSnapshot);
         }
+        let reads = [Read::Relation { schema: self.store.inner.project.clone(), name: table.name.clone() }];
         if self.options.observe {
-            let schema = self.store.inner.project.clone();
-            self.observed.reads.reads.push(Read::Relation { schema, name: table.name.clone() });
+            self.observed.reads.reads.extend(reads.iter().cloned());
         }
         let restore = Arc::clone(&self.store.inner.restore);
         let connection = self.open_transaction().await?;
@@ -119,7 +119,9 @@ impl CallDatabase {
         if let Err(DatabaseError::Refused(_)) = &ran {
             self.abort();
         }
-        ran
+        let rows = ran?;
+        self.check_intact(&reads).await?;
+        Ok(rows)
     }
 
     /// Rows as documents: with an id, and with a creation time that nobody has noted.

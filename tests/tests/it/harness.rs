@@ -56,6 +56,15 @@ impl TestHost {
         let name = format!("it_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let cluster = TestCluster::shared().await.expect("a Postgres");
         let postgres = cluster.create_database(&name).await.expect("a database");
+        Self::on(postgres, modules, limits).await
+    }
+
+    /// Another host of the same project on the same database.
+    pub(crate) async fn beside(other: &Self, modules: &[&str]) -> Self {
+        Self::on(other.postgres.clone(), modules, Limits::default()).await
+    }
+
+    async fn on(postgres: Config, modules: &[&str], limits: Limits) -> Self {
         let cache = tempfile::tempdir().expect("a directory");
         let config = HostConfig {
             postgres: postgres.clone(),

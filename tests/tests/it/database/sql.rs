@@ -121,7 +121,7 @@ fn the_tables_that_it_reads_come_from_its_plan() {
         psql.batch_execute(
             "create table demo.others (a int); create view demo.seen as select * from demo.others; \
              create function demo.hidden() returns setof int language plpgsql as 'begin return query select a from demo.others; end'; \
-             grant select on demo.others, demo.seen to convoke_demo",
+             grant select on demo.others, demo.seen to public",
         )
         .await
         .expect("relations");

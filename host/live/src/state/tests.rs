@@ -1,0 +1,237 @@
+//! The rules by which results hold, one at a time.
+
+use convoke_model::{Ids, Index, Position, Range, Read};
+use uuid::Uuid;
+
+use super::*;
+use crate::changes::{Row, What};
+
+const ID: Uuid = Uuid::from_u128(7);
+
+fn key(name: &str) -> QueryKey {
+    QueryKey { path: Arc::from(name), args: Arc::from("{}"), journal: None }
+}
+
+fn evaluation(from: u64, snapshot: &str) -> Arc<Evaluation> {
+    let snapshot = Some(snapshot.parse().expect("a snapshot"));
+    Arc::new(Evaluation::new("a:b".into(), Ok("1".to_owned()), Vec::new(), None, from, snapshot))
+}
+
+/// Reads everything of table 1, and was given the row [`ID`].
+fn reads() -> Arc<ReadSet> {
+    let index = Arc::new(Index { name: "by_creation_time".to_owned(), fields: Vec::new(), unique: false });
+    let ranges = vec![Range { lower: Position::default(), upper: None }];
+    Arc::new(ReadSet { reads: vec![Read::Range { table: 1, index, ranges, ids: Ids::Known(vec![ID]) }] })
+}
+
+fn wrote(table: u32) -> Vec<Written> {
+    let row = Row { id: Uuid::from_u128(9), creation_time: 1.0, data: None };
+    let relation = format!("table{table}");
+    vec![Written { schema: "demo".to_owned(), relation, table: Some(table), what: What::Insert(row) }]
+}
+
+fn streaming() -> State {
+    let mut state = State::new(1 << 20);
+    state.start(100);
+    state
+}
+
+/// A query with a subscriber, which runs.
+fn subscribed(state: &mut State, name: &str) -> EntryId {
+    let id = state.entry(&key(name));
+    assert_eq!(state.subscribe(&key(name), id, Arc::new(Notify::new())), Some(id));
+    id
+}
+
+fn apply(state: &mut State, xid: u32, end_lsn: u64, table: u32) -> Effects {
+    state.apply(xid, end_lsn, wrote(table), |_, _| {})
+}
+
+fn receive(state: &mut State, id: EntryId, from: u64, snapshot: &str) -> Received {
+    let begun = state.begun();
+    state.receive(id, begun, evaluation(from, snapshot), reads()).0
+}
+
+fn validity(state: &State, id: EntryId) -> (u64, Option<u64>) {
+    let entry = &state.entries[&id];
+    (entry.from, entry.until)
+}
+
+#[test]
+fn a_write_ends_a_result_at_its_position_and_another_one_does_not() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
+    assert_eq!(apply(&mut state, 10, 110, 2).run, [0_u64; 0]);
+    assert_eq!(validity(&state, id), (100, None));
+    assert_eq!(apply(&mut state, 11, 120, 1).run, [id]);
+    assert_eq!(apply(&mut state, 12, 130, 1).run, [0_u64; 0], "it runs already");
+    assert_eq!(validity(&state, id), (100, Some(120)), "the first one counts");
+}
+
+#[test]
+fn what_the_snapshot_contains_runs_nothing_whenever_it_comes() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    apply(&mut state, 9, 101, 1);
+    assert_eq!(receive(&mut state, id, 110, "11:13:11"), Received::Kept);
+    assert_eq!(apply(&mut state, 10, 105, 1).run, [0_u64; 0]);
+    assert_eq!(apply(&mut state, 12, 106, 1).run, [0_u64; 0]);
+    assert_eq!(apply(&mut state, 11, 112, 1).run, [id], "it was running when the snapshot was taken");
+}
+
+#[test]
+fn ids_are_widened_towards_the_snapshot() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    let epoch = 1_u64 << 32;
+    let snapshot = format!("{}:{}:", epoch - 2, epoch + 2);
+    assert_eq!(receive(&mut state, id, 100, &format!("{snapshot}{}", epoch - 1)), Received::Kept);
+    assert_eq!(apply(&mut state, 1, 110, 1).run, [0_u64; 0], "of the new epoch, and contained");
+    assert_eq!(apply(&mut state, u32::MAX, 120, 1).run, [id], "of the old epoch, and running");
+}
+
+#[test]
+fn a_result_that_lacks_what_came_before_it_is_not_shown() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    apply(&mut state, 10, 110, 1);
+    assert_eq!(receive(&mut state, id, 110, "10:11:10"), Received::TooOld, "at the boundary");
+    assert_eq!(receive(&mut state, id, 109, "10:11:10"), Received::KeptButStale, "it held until then");
+    assert_eq!(validity(&state, id), (109, Some(110)));
+    assert_eq!(receive(&mut state, id, 110, "11:11:"), Received::Kept);
+}
+
+#[test]
+fn a_result_that_contains_what_comes_after_it_holds_from_there() {
+    // `synchronous_commit = off`: visible before it is in the log.
+    let mut state = streaming();
+    let early = subscribed(&mut state, "early");
+    assert_eq!(receive(&mut state, early, 100, "11:11:"), Received::Kept);
+    apply(&mut state, 10, 120, 1);
+    assert_eq!(validity(&state, early), (120, None));
+    let late = subscribed(&mut state, "late");
+    assert_eq!(receive(&mut state, late, 105, "11:11:"), Received::Kept);
+    assert_eq!(validity(&state, late), (120, None));
+}
+
+#[test]
+fn of_what_was_forgotten_the_id_still_counts() {
+    let mut state = streaming();
+    let slow = subscribed(&mut state, "a");
+    let begun = state.begun();
+    apply(&mut state, 10, 110, 1);
+    for n in 0..RECENT_MAX as u32 {
+        apply(&mut state, 11 + n, 120 + u64::from(n), 2);
+    }
+    let (received, _) = state.receive(slow, begun, evaluation(105, "10:10:"), reads());
+    assert_eq!(received, Received::KeptButStale, "a slow query is shown as it was");
+    assert_eq!(validity(&state, slow), (105, Some(110)));
+    assert_eq!(receive(&mut state, slow, 9_000, "9000:9000:"), Received::Kept);
+}
+
+#[test]
+fn a_run_that_is_slower_than_all_memory_is_run_again() {
+    let mut state = streaming();
+    let slow = subscribed(&mut state, "a");
+    let begun = state.begun();
+    apply(&mut state, 10, 110, 1);
+    for n in 0..(RECENT_MAX + FORGOTTEN_MAX) as u32 {
+        state.apply(11 + n, 120 + u64::from(n), Vec::new(), |_, _| {});
+    }
+    let (received, _) = state.receive(slow, begun, evaluation(105, "10:10:"), reads());
+    assert_eq!(received, Received::TooOld);
+    let begun = state.begun();
+    let (received, _) = state.receive(slow, begun, evaluation(400_000, "400000:400000:"), reads());
+    assert_eq!(received, Received::Kept);
+}
+
+#[test]
+fn an_interruption_ends_every_run_and_a_start_every_result() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    let begun = state.begun();
+    state.interrupt();
+    let (received, _) = state.receive(id, begun, evaluation(100, "10:10:"), reads());
+    assert_eq!(received, Received::TooOld, "nobody can say what it missed");
+    assert_eq!(receive(&mut state, id, 150, "10:10:"), Received::Kept);
+    assert_eq!(state.horizon(&state.entries[&id]), 150, "of what comes after, nothing is known");
+    assert_eq!(state.position, 100);
+    assert_eq!(state.start(160).run, [id]);
+    assert_eq!(state.position, 160);
+    assert_eq!(receive(&mut state, id, 170, "10:10:"), Received::Kept);
+    assert_eq!(state.horizon(&state.entries[&id]), 160);
+}
+
+#[test]
+fn a_deploy_runs_everything_once() {
+    let mut state = streaming();
+    let (a, b) = (subscribed(&mut state, "a"), subscribed(&mut state, "b"));
+    assert_eq!(receive(&mut state, a, 100, "10:10:"), Received::Kept);
+    let begun = state.begun();
+    assert_eq!(state.expire_all().run, [a], "the other one runs already");
+    let (received, _) = state.receive(b, begun, evaluation(100, "10:10:"), reads());
+    assert_eq!(received, Received::TooOld);
+    assert_eq!(state.expire_all().run, [0_u64; 0]);
+}
+
+#[test]
+fn a_result_that_nobody_wants_is_kept_while_it_holds() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
+    state.unsubscribe(id);
+    assert!(state.cached_bytes() > 0);
+    assert_eq!(state.subscribe(&key("a"), 5, Arc::new(Notify::new())), None, "it holds");
+    assert_eq!(state.cached_bytes(), 0);
+    state.unsubscribe(5);
+    assert_eq!(apply(&mut state, 10, 110, 1).run, [0_u64; 0]);
+    assert!(state.entries.is_empty() && state.cached_bytes() == 0, "and goes when it does not");
+    let id = subscribed(&mut state, "a");
+    state.unsubscribe(id);
+    assert_eq!(receive(&mut state, id, 120, "11:11:"), Received::Unwanted);
+    assert!(state.entries.is_empty());
+}
+
+/// A page that ends at this journal.
+fn page(from: u64, journal: &str) -> Arc<Evaluation> {
+    let snapshot = Some("10:10:".parse().expect("a snapshot"));
+    Arc::new(Evaluation::new("a:b".into(), Ok("1".to_owned()), Vec::new(), Some(journal.to_owned()), from, snapshot))
+}
+
+#[test]
+fn who_has_seen_a_page_follows_that_page() {
+    let mut state = streaming();
+    let first = subscribed(&mut state, "a");
+    let begun = state.begun();
+    let (received, effects) = state.receive(first, begun, page(100, "end"), reads());
+    assert_eq!((received, effects.wake.len()), (Received::Kept, 1));
+    let pinned = state.by_subscription[&first];
+    assert_ne!(pinned, first);
+    assert_eq!(state.entries[&pinned].key.journal.as_deref(), Some("end"));
+    assert_eq!(validity(&state, pinned), (100, None));
+
+    // A result that is kept is a page that is seen at once.
+    assert_eq!(state.subscribe(&key("a"), 50, Arc::new(Notify::new())), None);
+    assert_eq!(state.by_subscription[&50], pinned);
+
+    // A write runs the page again, and not the query that begins anew.
+    assert_eq!(apply(&mut state, 10, 110, 1).run, [pinned]);
+    assert!(state.find(&key("a")).is_none());
+    let later = state.subscribe(&key("a"), 51, Arc::new(Notify::new())).expect("a run");
+    let begun = state.begun();
+    let (received, effects) = state.receive(later, begun, page(105, "other end"), reads());
+    assert_eq!((received, effects.run.len()), (Received::Unwanted, 1), "stale already: the page runs again");
+    assert_ne!(state.by_subscription[&51], pinned);
+    assert_eq!(state.subscriptions(), 3);
+}
+
+#[test]
+fn who_waits_for_a_position_is_woken_when_it_is_reached() {
+    let mut state = streaming();
+    state.wake_at(110, Arc::new(Notify::new()));
+    state.wake_at(120, Arc::new(Notify::new()));
+    assert_eq!(state.advance(109).wake.len(), 0);
+    assert_eq!(apply(&mut state, 10, 110, 2).wake.len(), 1);
+    assert_eq!(state.advance(300).wake.len(), 1);
+}
