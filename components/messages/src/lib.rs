@@ -38,6 +38,16 @@ fn list(
     Ok(newest)
 }
 
+/// The messages of a channel page by page, the newest first, for a list that grows while somebody scrolls.
+#[query]
+fn page(
+    ctx: &QueryCtx,
+    channel: String,
+    #[serde(rename = "paginationOpts")] options: PaginationOptions,
+) -> Result<Page<Doc<Message>>> {
+    ctx.db().query::<Message>().index("by_channel").eq("channel", &channel).desc().paginate(options)
+}
+
 /// Adds a message to a channel.
 #[mutation]
 fn send(ctx: &MutationCtx, channel: String, author: String, body: String) -> Result<Id<Message>> {

@@ -7,6 +7,9 @@ use crate::server_message::ServerMessage;
 /// An ordinary end.
 pub const CLOSE_NORMAL: u16 = 1000;
 
+/// The server stops; the client comes back, and says nothing about it.
+pub const CLOSE_GOING_AWAY: u16 = 1001;
+
 /// The server is at fault.
 pub const CLOSE_INTERNAL: u16 = 1011;
 

@@ -45,6 +45,8 @@ pub enum ProtocolError {
     Authentication { message: String, base_version: u32, update_attempted: bool },
     #[error("more than {limit} mutations are waiting on this socket")]
     TooManyConcurrentMutations { limit: usize },
+    #[error("a mutation has waited for those before it for more than {limit_ms} ms")]
+    MutationWaitedTooLong { limit_ms: u64 },
     #[error("more than {limit} actions are running on this socket")]
     TooManyConcurrentActions { limit: usize },
 }
@@ -59,7 +61,10 @@ impl ProtocolError {
                 let (base_version, update_attempted) = (*base_version, *update_attempted);
                 Close::after(&ServerMessage::AuthError { error: message, base_version, update_attempted })
             }
-            Self::TooManyConcurrentMutations { .. } => Close::new(CLOSE_AGAIN, "TooManyConcurrentMutations"),
+            // In the words that clients know. They send again what waits: nothing is lost, and nothing runs twice.
+            Self::TooManyConcurrentMutations { .. } | Self::MutationWaitedTooLong { .. } => {
+                Close::new(CLOSE_AGAIN, "TooManyConcurrentMutations")
+            }
             Self::TooManyConcurrentActions { .. } => Close::new(CLOSE_AGAIN, "TooManyConcurrentActions"),
             _ => Close::after(&ServerMessage::FatalError { error: &error }),
         }
@@ -115,5 +120,6 @@ mod tests {
     fn who_asks_too_much_comes_back_later() {
         let close = ProtocolError::TooManyConcurrentMutations { limit: 1_000 }.close();
         assert_eq!(close, Close::new(1013, "TooManyConcurrentMutations"));
+        assert_eq!(ProtocolError::MutationWaitedTooLong { limit_ms: 60_000 }.close(), close);
     }
 }

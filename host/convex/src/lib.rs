@@ -21,7 +21,8 @@ mod value;
 pub use client_message::{AddQuery, ClientMessage, Connect, MessageError, QuerySetModification, Token};
 pub use client_version::ClientVersion;
 pub use close::{
-    CLOSE_AGAIN, CLOSE_INTERNAL, CLOSE_NORMAL, CLOSE_NOT_FOUND, CLOSE_REASON_BYTES_MAX, Close, INTERNAL_SERVER_ERROR,
+    CLOSE_AGAIN, CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_NORMAL, CLOSE_NOT_FOUND, CLOSE_REASON_BYTES_MAX, Close,
+    INTERNAL_SERVER_ERROR,
 };
 pub use error::{Misuse, ProtocolError};
 pub use failure::{FunctionError, error_data, error_message};

@@ -208,7 +208,7 @@ impl Live {
         let gauges = {
             let state = self.inner.state.lock();
             Gauges {
-                subscriptions: state.subscriptions,
+                subscriptions: state.subscriptions(),
                 queries: state.entries.len(),
                 cached_bytes: state.cached_bytes(),
             }
@@ -341,7 +341,7 @@ impl Inner {
             self.metrics.evaluated(&key.path, again);
             let busy = matches!(&evaluation.result, Err(failure) if is_transient(failure));
             let evaluation = Arc::new(evaluation);
-            let (received, mut effects) = {
+            let (received, effects) = {
                 let mut state = self.state.lock();
                 let received = state.receive(id, begun, Arc::clone(&evaluation), Arc::new(observed.reads));
                 if busy && received.0 == Received::Kept {
@@ -352,7 +352,7 @@ impl Inner {
             if let Some(runs) = &*self.runs.lock() {
                 let _ = runs.send(Run { entry: id, key, evaluation, received });
             }
-            effects.wake();
+            self.take(effects);
             self.request.send();
             match received {
                 Received::Kept if !busy => return,

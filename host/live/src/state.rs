@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) key: QueryKey,
     pub(crate) subscribers: Vec<(u64, Arc<Notify>)>,
     pub(crate) current: Option<Arc<Evaluation>>,
+    /// What `current` has read.
+    reads: Option<Arc<ReadSet>>,
     /// The position from which `current` holds, if it does.
     pub(crate) from: u64,
     /// The position behind the first transaction that `current` does not contain.
@@ -94,6 +96,7 @@ impl Received {
 pub(crate) struct State {
     pub(crate) entries: BTreeMap<EntryId, Entry>,
     by_key: HashMap<QueryKey, EntryId>,
+    by_subscription: HashMap<u64, EntryId>,
     index: ReadSetIndex<EntryId>,
     recent: VecDeque<Recent>,
     recent_rows: usize,
@@ -115,7 +118,6 @@ pub(crate) struct State {
     cache_bytes_max: usize,
     next_id: u64,
     next_turn: u64,
-    pub(crate) subscriptions: usize,
 }
 
 impl State {
@@ -123,6 +125,7 @@ impl State {
         Self {
             entries: BTreeMap::new(),
             by_key: HashMap::new(),
+            by_subscription: HashMap::new(),
             index: ReadSetIndex::new(),
             recent: VecDeque::new(),
             recent_rows: 0,
@@ -138,8 +141,11 @@ impl State {
             cache_bytes_max,
             next_id: 0,
             next_turn: 0,
-            subscriptions: 0,
         }
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.by_subscription.len()
     }
 
     pub(crate) fn cached_bytes(&self) -> usize {
@@ -157,6 +163,7 @@ impl State {
             key: key.clone(),
             subscribers: Vec::new(),
             current: None,
+            reads: None,
             from: 0,
             until: None,
             heard: false,
@@ -175,22 +182,61 @@ impl State {
         self.by_key.get(key).and_then(|id| self.entries.get(id))
     }
 
-    /// Adds a subscriber; true where the query has to be run.
-    pub(crate) fn subscribe(&mut self, id: EntryId, subscription: u64, notify: Arc<Notify>) -> bool {
-        self.uncache(id);
-        let Some(entry) = self.entries.get_mut(&id) else { return false };
-        entry.subscribers.push((subscription, notify));
-        self.subscriptions += 1;
-        let holds = entry.current.is_some() && entry.until.is_none();
-        !holds && self.begin_run(id)
+    /// What a subscriber is shown.
+    pub(crate) fn subscribed(&self, subscription: u64) -> Option<&Entry> {
+        self.by_subscription.get(&subscription).and_then(|id| self.entries.get(id))
     }
 
-    pub(crate) fn unsubscribe(&mut self, id: EntryId, subscription: u64) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        let before = entry.subscribers.len();
-        entry.subscribers.retain(|(own, _)| *own != subscription);
-        self.subscriptions -= before - entry.subscribers.len();
+    /// Adds a subscriber; gives the query that has to be run.
+    pub(crate) fn subscribe(&mut self, key: &QueryKey, subscription: u64, notify: Arc<Notify>) -> Option<EntryId> {
+        let mut id = self.entry(key);
+        self.uncache(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.subscribers.push((subscription, notify));
+            self.by_subscription.insert(subscription, id);
+        }
+        if let Some(pinned) = self.pin(id) {
+            self.settle(id);
+            id = pinned;
+        }
+        let holds = self.entries.get(&id).is_some_and(|entry| entry.current.is_some() && entry.until.is_none());
+        (!holds && self.begin_run(id)).then_some(id)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, subscription: u64) {
+        let Some(id) = self.by_subscription.remove(&subscription) else { return };
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.subscribers.retain(|(own, _)| *own != subscription);
+        }
         self.settle(id);
+    }
+
+    /// Who has seen a page follows that page from then on, whose end is in the journal: it grows and shrinks, and the pages
+    /// beside it stay. Moves the subscribers of a query to the query with that journal, and gives this one. Who comes later
+    /// without a journal gets a page of the length that he asks for.
+    fn pin(&mut self, id: EntryId) -> Option<EntryId> {
+        let entry = self.entries.get_mut(&id)?;
+        let current = entry.current.clone().filter(|current| current.result.is_ok())?;
+        if current.journal.is_none() || current.journal == entry.key.journal || entry.subscribers.is_empty() {
+            return None;
+        }
+        let (reads, from, until, heard) = (entry.reads.clone(), entry.from, entry.until, entry.heard);
+        let subscribers = std::mem::take(&mut entry.subscribers);
+        let key = QueryKey { journal: current.journal.clone(), ..entry.key.clone() };
+        let pinned = self.entry(&key);
+        self.uncache(pinned);
+        self.by_subscription.extend(subscribers.iter().map(|(subscription, _)| (*subscription, pinned)));
+        let entry = self.entries.get_mut(&pinned)?;
+        entry.subscribers.extend(subscribers);
+        if entry.current.is_none() {
+            (entry.current, entry.evaluated) = (Some(current), true);
+            (entry.from, entry.until, entry.heard) = (from, until, heard);
+            entry.reads.clone_from(&reads);
+            if let Some(reads) = reads {
+                self.index.insert(pinned, reads);
+            }
+        }
+        Some(pinned)
     }
 
     /// Marks a query as running; false where it runs already.
@@ -236,13 +282,24 @@ impl State {
         if until.is_some_and(|until| until <= from) {
             return (Received::TooOld, effects);
         }
-        self.index.insert(id, reads);
+        self.index.insert(id, Arc::clone(&reads));
         let Some(entry) = self.entries.get_mut(&id) else { return (Received::Unwanted, effects) };
-        entry.current = Some(evaluation);
+        (entry.current, entry.reads) = (Some(evaluation), Some(reads));
         (entry.from, entry.until, entry.heard) = (from, until, self.streaming);
         entry.evaluated = true;
         effects.wake.extend(entry.subscribers.iter().map(|(_, notify)| Arc::clone(notify)));
         effects.wake.append(&mut entry.waiting);
+        if let Some(pinned) = self.pin(id) {
+            let stale = self.entries.get(&pinned).is_some_and(|entry| entry.until.is_some());
+            if stale && self.begin_run(pinned) {
+                effects.run.push(pinned);
+            }
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return (Received::Unwanted, effects) };
+        if until.is_some() && entry.subscribers.is_empty() && entry.waiting.is_empty() {
+            self.remove(id);
+            return (Received::Unwanted, effects);
+        }
         if until.is_some() {
             return (Received::KeptButStale, effects);
         }

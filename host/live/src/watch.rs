@@ -7,14 +7,14 @@ use tokio::sync::Notify;
 
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::live::Live;
-use crate::state::EntryId;
 
 /// The queries of one client, by numbers of its own. Dropping it ends them.
 #[derive(Debug)]
 pub struct Watcher {
     live: Live,
     notify: Arc<Notify>,
-    queries: BTreeMap<u32, (EntryId, u64)>,
+    /// The subscription of each.
+    queries: BTreeMap<u32, u64>,
 }
 
 /// All queries of a watcher at one position.
@@ -34,13 +34,9 @@ impl Watcher {
     pub fn add(&mut self, number: u32, key: &QueryKey) {
         self.remove(number);
         let subscription = self.live.next_subscription();
-        let (id, runs) = {
-            let mut state = self.live.inner.state.lock();
-            let id = state.entry(key);
-            (id, state.subscribe(id, subscription, Arc::clone(&self.notify)))
-        };
-        self.queries.insert(number, (id, subscription));
-        if runs {
+        let runs = self.live.inner.state.lock().subscribe(key, subscription, Arc::clone(&self.notify));
+        self.queries.insert(number, subscription);
+        if let Some(id) = runs {
             let inner = Arc::clone(&self.live.inner);
             tokio::spawn(async move { inner.evaluate(id).await });
         }
@@ -48,8 +44,8 @@ impl Watcher {
     }
 
     pub fn remove(&mut self, number: u32) {
-        if let Some((id, subscription)) = self.queries.remove(&number) {
-            self.live.inner.state.lock().unsubscribe(id, subscription);
+        if let Some(subscription) = self.queries.remove(&number) {
+            self.live.inner.state.lock().unsubscribe(subscription);
         }
     }
 
@@ -69,8 +65,8 @@ impl Watcher {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
         let (mut from, mut until, mut known) = (at_least, None::<u64>, u64::MAX);
-        for (number, (id, _)) in &self.queries {
-            let entry = state.entries.get(id)?;
+        for (number, subscription) in &self.queries {
+            let entry = state.subscribed(*subscription)?;
             let current = entry.current.as_ref()?;
             from = from.max(entry.from);
             known = known.min(state.horizon(entry));
@@ -99,8 +95,8 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut state = self.live.inner.state.lock();
-        for (id, subscription) in self.queries.values() {
-            state.unsubscribe(*id, *subscription);
+        for subscription in self.queries.values() {
+            state.unsubscribe(*subscription);
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::response::Response;
 use convoke_convex::{Timestamp, encode, error_data, error_message, single_argument};
 use convoke_invoke::{Answer, Request};
 use convoke_live::QueryAnswer;
-use convoke_model::{Code, Failure, Kind};
+use convoke_model::{Code, Failure, Kind, encode_convex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -208,7 +208,8 @@ fn body_of(answer: Answer, kind: Kind, path: &str, format: Format) -> String {
         Err(failure) => respond::text(&ErrorBody {
             status: "error",
             error_message: error_message(&failure, kind, path, &answer.request_id),
-            error_data: error_data(&failure),
+            error_data: error_data(&failure)
+                .map(|data| if format == Format::Encoded { encode_convex(data) } else { data }),
             log_lines: &answer.log,
         }),
     }

@@ -12,7 +12,7 @@ use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict}
 use convoke_store::{Store, StoreError, StoreOptions};
 use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, Warning};
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::live::LiveQueries;
 use crate::outbound::{AllowList, AllowListError, HttpGate};
@@ -59,6 +59,12 @@ pub struct Deployed {
     pub changed: Vec<String>,
     /// Modules that are served no longer.
     pub removed: Vec<String>,
+}
+
+/// Waits until a host is to stop.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // A host that is gone has stopped.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// Why a host could not start.
@@ -113,6 +119,8 @@ pub struct Host {
     warnings: Vec<Warning>,
     /// Deploys take turns.
     deploying: Mutex<()>,
+    /// True from when the server is to stop. What holds a connection open for long watches it, and ends.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 /// The tables that components declare, without a database. Compiled components are kept in `cache_dir` as a host would.
@@ -183,6 +191,7 @@ impl Host {
             caller: config.caller,
             warnings: provisioned.warnings,
             deploying: Mutex::new(()),
+            stopping: watch::Sender::new(false),
         }))
     }
 

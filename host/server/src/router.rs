@@ -47,7 +47,8 @@ pub fn router(host: Arc<Host>) -> Router {
     router.with_state(host)
 }
 
-/// Serves until `shutdown` ends, then finishes the requests that run.
+/// Serves until `shutdown` ends, then finishes the requests that run. Streams and sockets, which have no end of their own,
+/// are ended: their clients come back by themselves.
 ///
 /// # Errors
 /// When the listener fails.
@@ -61,7 +62,15 @@ where
             tracing::debug!(%error, "could not set TCP_NODELAY");
         }
     });
-    axum::serve(listener, router(host)).with_graceful_shutdown(shutdown).await
+    let stopping = Arc::clone(&host);
+    let shutdown = async move {
+        shutdown.await;
+        stopping.stopping.send_replace(true);
+    };
+    axum::serve(listener, router(Arc::clone(&host))).with_graceful_shutdown(shutdown).await?;
+    // A socket is no request any more: each has a receiver until its calls are answered.
+    host.stopping.closed().await;
+    Ok(())
 }
 
 async fn no_route() -> Response {

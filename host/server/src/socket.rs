@@ -13,18 +13,19 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use convoke_convex::{
-    Call, ClientVersion, Close, Command, Committed, Encoded, FunctionError, PING_INTERVAL_MS, ProtocolError,
-    QueryResult, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS, ServerMessage, Session, Timestamp,
+    CLOSE_GOING_AWAY, Call, ClientVersion, Close, Command, Committed, Encoded, FunctionError, MUTATION_WAIT_MS_MAX,
+    PING_INTERVAL_MS, ProtocolError, QueryResult, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS, ServerMessage, Session,
+    Timestamp,
 };
 use convoke_invoke::{Answer, Observe, Request};
 use convoke_live::{Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Code, Failure, Kind};
 use convoke_store::RequestKey;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
-use crate::host::Host;
+use crate::host::{Host, stopped};
 use crate::respond;
 
 /// Kept for as long as a socket is open, most of which say little.
@@ -98,6 +99,9 @@ struct Conversation {
     owed: u64,
     /// Until when what the client has seen elsewhere has to be there.
     catch_up: Option<(Timestamp, Instant)>,
+    /// Mutations and actions that have not reported yet.
+    running: usize,
+    stopping: watch::Receiver<bool>,
     /// When the last message was sent.
     spoke: Instant,
     heard: Instant,
@@ -108,6 +112,7 @@ impl Conversation {
         let (report, done) = mpsc::unbounded_channel();
         Self {
             watcher: Watcher::new(live.clone()),
+            stopping: host.stopping.subscribe(),
             host,
             live,
             socket,
@@ -117,6 +122,7 @@ impl Conversation {
             report,
             owed: 0,
             catch_up: None,
+            running: 0,
             spoke: Instant::now(),
             heard: Instant::now(),
         }
@@ -139,12 +145,24 @@ impl Conversation {
         loop {
             tokio::select! {
                 message = self.socket.recv() => self.hear(message)?,
-                Some(done) = self.done.recv() => self.finish(done).await?,
+                Some(done) = self.done.recv() => {
+                    if let Some(next) = self.finish(done).await? {
+                        self.obey(next)?;
+                    }
+                }
                 () = self.watcher.changed() => self.session.invalidate(),
                 _ = pings.tick() => self.keep_alive().await?,
+                () = stopped(&mut self.stopping) => break,
             }
             self.transition().await?;
         }
+        // A call that runs is answered. What waits behind it was never begun, and is sent again to whoever serves next.
+        while self.running > 0
+            && let Some(done) = self.done.recv().await
+        {
+            self.finish(done).await?;
+        }
+        Err(End::Said(Close::new(CLOSE_GOING_AWAY, "")))
     }
 
     fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
@@ -188,10 +206,14 @@ impl Conversation {
                 Ok(())
             }
             Command::Mutate(call) => {
+                if now_ms().saturating_sub(call.received_ms) > MUTATION_WAIT_MS_MAX {
+                    return Err(said(&ProtocolError::MutationWaitedTooLong { limit_ms: MUTATION_WAIT_MS_MAX }));
+                }
                 self.mutate(call);
                 Ok(())
             }
             Command::Act(call) => {
+                self.running += 1;
                 let (host, report) = (Arc::clone(&self.host), self.report.clone());
                 tokio::spawn(async move {
                     let request = Request { kind: Kind::Action, path: &call.path, args: &call.args, encoded: false };
@@ -219,6 +241,7 @@ impl Conversation {
         if let Err(misuse) = self.session.mutation_commits_after(call.request_id, latest) {
             tracing::error!(%misuse, "a mutation that is not there");
         }
+        self.running += 1;
         let (live, report) = (self.live.clone(), self.report.clone());
         let key = RequestKey { session: self.session_id, request: call.request_id };
         tokio::spawn(async move {
@@ -229,7 +252,9 @@ impl Conversation {
         });
     }
 
-    async fn finish(&mut self, done: Done) -> Result<(), End> {
+    /// Answers a call, and returns what waited for it.
+    async fn finish(&mut self, done: Done) -> Result<Option<Command>, End> {
+        self.running = self.running.saturating_sub(1);
         match done {
             Done::Mutation { call, answer, lsn } => {
                 if let Err(failure) = &answer.result
@@ -249,7 +274,7 @@ impl Conversation {
                 let response = self.session.mutation_finished(call.request_id, &result, &log);
                 let response = response.map_err(|misuse| internal(&misuse))?;
                 self.say(response.text).await?;
-                response.next.map_or(Ok(()), |next| self.obey(next))
+                Ok(response.next)
             }
             Done::Action { call, answer } => {
                 let Answer { result, log, request_id } = *answer;
@@ -257,7 +282,8 @@ impl Conversation {
                     .map(Encoded::from_clean)
                     .map_err(|failure| FunctionError::new(&failure, Kind::Action, &call.path, &request_id));
                 let text = self.session.action_finished(call.request_id, &result, &log);
-                self.say(text.map_err(|misuse| internal(&misuse))?).await
+                self.say(text.map_err(|misuse| internal(&misuse))?).await?;
+                Ok(None)
             }
         }
     }

@@ -18,9 +18,10 @@ use convoke_model::{Code, Failure, FunctionPath, Kind};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::host::Host;
+use crate::host::{Host, stopped};
 use crate::respond;
 
 /// Proxies give a silent connection up after half a minute or so.
@@ -89,6 +90,7 @@ fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Result<Even
         last: None,
         last_seen,
         begun: false,
+        stopping: host.stopping.subscribe(),
         comment_at: Instant::now() + COMMENT_AFTER,
     })
 }
@@ -104,6 +106,7 @@ struct Events {
     /// The timestamp of the last event that the client had before it came back.
     last_seen: Option<u64>,
     begun: bool,
+    stopping: watch::Receiver<bool>,
     comment_at: Instant,
 }
 
@@ -120,6 +123,8 @@ impl Events {
             }
             tokio::select! {
                 () = self.watcher.changed() => {}
+                // The client asks again, of whoever serves next.
+                () = stopped(&mut self.stopping) => return None,
                 () = sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + COMMENT_AFTER;
                     return Some((Ok(Bytes::from_static(b": still here\n\n")), self));

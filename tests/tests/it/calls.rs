@@ -85,6 +85,10 @@ fn the_form_of_convex() {
             failed.body["errorData"],
             json!({ "code": "NO_LUCK", "message": "not today", "data": { "tries": 3 } })
         );
+        // Exact in the data of an error as in a result.
+        let failed = json!([{ "code": "NO_LUCK", "message": "not today", "data": { "$integer": "/////////38=" } }]);
+        let failed = host.post("/api/query", call("friendly:fails", failed)).await;
+        assert_eq!(failed.body["errorData"]["data"], json!({ "$integer": "/////////38=" }));
 
         for body in ["{", "[]", r#"{"args":{}}"#, r#"{"path":"messages:list","args":[1,2]}"#] {
             let answer = host.post("/api/query", body.to_owned()).await;

@@ -39,7 +39,7 @@ fn streaming() -> State {
 /// A query with a subscriber, which runs.
 fn subscribed(state: &mut State, name: &str) -> EntryId {
     let id = state.entry(&key(name));
-    assert!(state.subscribe(id, id, Arc::new(Notify::new())));
+    assert_eq!(state.subscribe(&key(name), id, Arc::new(Notify::new())), Some(id));
     id
 }
 
@@ -180,17 +180,50 @@ fn a_result_that_nobody_wants_is_kept_while_it_holds() {
     let mut state = streaming();
     let id = subscribed(&mut state, "a");
     assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
-    state.unsubscribe(id, id);
+    state.unsubscribe(id);
     assert!(state.cached_bytes() > 0);
-    assert!(!state.subscribe(id, 5, Arc::new(Notify::new())), "it holds");
+    assert_eq!(state.subscribe(&key("a"), 5, Arc::new(Notify::new())), None, "it holds");
     assert_eq!(state.cached_bytes(), 0);
-    state.unsubscribe(id, 5);
+    state.unsubscribe(5);
     assert_eq!(apply(&mut state, 10, 110, 1).run, [0_u64; 0]);
     assert!(state.entries.is_empty() && state.cached_bytes() == 0, "and goes when it does not");
     let id = subscribed(&mut state, "a");
-    state.unsubscribe(id, id);
+    state.unsubscribe(id);
     assert_eq!(receive(&mut state, id, 120, "11:11:"), Received::Unwanted);
     assert!(state.entries.is_empty());
+}
+
+/// A page that ends at this journal.
+fn page(from: u64, journal: &str) -> Arc<Evaluation> {
+    let snapshot = Some("10:10:".parse().expect("a snapshot"));
+    Arc::new(Evaluation::new("a:b".into(), Ok("1".to_owned()), Vec::new(), Some(journal.to_owned()), from, snapshot))
+}
+
+#[test]
+fn who_has_seen_a_page_follows_that_page() {
+    let mut state = streaming();
+    let first = subscribed(&mut state, "a");
+    let begun = state.begun();
+    let (received, effects) = state.receive(first, begun, page(100, "end"), reads());
+    assert_eq!((received, effects.wake.len()), (Received::Kept, 1));
+    let pinned = state.by_subscription[&first];
+    assert_ne!(pinned, first);
+    assert_eq!(state.entries[&pinned].key.journal.as_deref(), Some("end"));
+    assert_eq!(validity(&state, pinned), (100, None));
+
+    // A result that is kept is a page that is seen at once.
+    assert_eq!(state.subscribe(&key("a"), 50, Arc::new(Notify::new())), None);
+    assert_eq!(state.by_subscription[&50], pinned);
+
+    // A write runs the page again, and not the query that begins anew.
+    assert_eq!(apply(&mut state, 10, 110, 1).run, [pinned]);
+    assert!(state.find(&key("a")).is_none());
+    let later = state.subscribe(&key("a"), 51, Arc::new(Notify::new())).expect("a run");
+    let begun = state.begun();
+    let (received, effects) = state.receive(later, begun, page(105, "other end"), reads());
+    assert_eq!((received, effects.run.len()), (Received::Unwanted, 1), "stale already: the page runs again");
+    assert_ne!(state.by_subscription[&51], pinned);
+    assert_eq!(state.subscriptions(), 3);
 }
 
 #[test]

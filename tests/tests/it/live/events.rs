@@ -98,6 +98,46 @@ fn subscribers_of_the_same_query_share_its_run() {
 }
 
 #[test]
+fn pages_that_are_shown_stay_side_by_side() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        for n in 1..=4 {
+            send(&host, "c", &n.to_string()).await;
+        }
+        let page = |cursor: &Value| json!({ "channel": "c", "paginationOpts": { "numItems": 2, "cursor": cursor } });
+        let shown = |event: &super::Event| {
+            let page = event.data["data"]["page"].as_array().expect("a page");
+            page.iter().map(|message| message["body"].as_str().expect("a body").to_owned()).collect::<Vec<_>>()
+        };
+        let mut first = Subscriber::open(&host, "messages:page", &page(&Value::Null), None).await;
+        let event = first.next().await;
+        assert_eq!(shown(&event), ["4", "3"]);
+        let cursor = &event.data["data"]["continueCursor"];
+        let mut second = Subscriber::open(&host, "messages:page", &page(cursor), None).await;
+        assert_eq!(shown(&second.next().await), ["2", "1"]);
+
+        send(&host, "c", "5").await;
+        let event = first.next().await;
+        assert_eq!((shown(&event), &event.data["data"]["continueCursor"]), (vec_of(&["5", "4", "3"]), cursor));
+        // Who comes later has a page of the length that he asked for, and it is as steady.
+        let mut later = Subscriber::open(&host, "messages:page", &page(&Value::Null), None).await;
+        assert_eq!(shown(&later.next().await), ["5", "4"]);
+        let plain = host.query("messages:page", page(&Value::Null)).await;
+        assert_eq!(plain.data()["page"].as_array().expect("a page").len(), 2);
+        for (number, body) in ["6", "7"].into_iter().enumerate() {
+            send(&host, "c", body).await;
+            assert_eq!(shown(&first.next().await).len(), 4 + number);
+            assert_eq!(shown(&later.next().await).len(), 3 + number);
+        }
+        assert!(second.is_silent(Duration::from_millis(100)).await);
+    });
+}
+
+fn vec_of(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
 fn who_comes_back_is_told_only_what_is_new() {
     run(async {
         let host = TestHost::start(&["messages"]).await;
