@@ -309,6 +309,7 @@ fn document(n: usize) -> Value {
     json!({ "group": "new", "n": n, "body": "x".repeat(100) })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn refused(error: DatabaseError) -> anyhow::Error {
     anyhow!("{error:?}")
 }
