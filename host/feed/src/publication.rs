@@ -71,7 +71,7 @@ end"
 }
 
 /// For everybody else: adds what is missing, and nothing where the schema is covered already.
-fn publish_tables(publication: &str, schema: &str) -> String {
+pub(crate) fn publish_tables(publication: &str, schema: &str) -> String {
     let (name, text) = (quote_identifier(publication), quote_literal(publication));
     let schema_text = quote_literal(schema);
     block(&format!(

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use convoke_sql::quote_identifier;
 use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
@@ -11,6 +10,7 @@ use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, add
 use crate::error::{FeedError, chain};
 use crate::event::System;
 use crate::provider::Provider;
+use crate::publication::publish_tables;
 
 /// A database from which a change feed can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,21 +52,17 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
     Ok(Probe { version, system, provider, wal_level, superuser, slot })
 }
 
-/// Looks at the settings as [`probe`] does, but creates no slot, and makes an empty publication where there is none: a
-/// sync adds the tables.
+/// Looks at the settings as [`probe`] does, but creates no slot, and has the publication list the tables that the schema
+/// has now: those without a replica identity are left out, because Postgres would refuse to update them.
 ///
 /// # Errors
 /// What stands in the way of a feed.
-pub async fn prepare(postgres: &Config, publication: &str) -> Result<System, FeedError> {
+pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
     let server = Server::connect(postgres).await?;
     let system = server.facts.system;
     let (client, connection) = postgres.connect(NoTls).await?;
     let connection = tokio::spawn(connection);
-    let create = format!(
-        "do $$ begin create publication {}; exception when duplicate_object then null; end $$",
-        quote_identifier(publication)
-    );
-    client.batch_execute(&create).await?;
+    client.batch_execute(&publish_tables(publication, schema)).await?;
     drop(client);
     connection.abort();
     Ok(system)

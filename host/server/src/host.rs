@@ -225,7 +225,7 @@ impl Host {
             deployment.functions().into_iter().map(|function| (function.path().to_string(), function.kind())).collect();
         self.deployments.switch(deployment);
         crate::fill::start(self, &self.deployments.current());
-        self.live.redeployed();
+        self.live.redeployed(&self.project).await;
         Ok(Deployed { functions, changed, removed })
     }
 

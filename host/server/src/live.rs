@@ -17,6 +17,7 @@ const EVALUATIONS_MAX: usize = 12;
 #[derive(Debug)]
 pub(crate) struct LiveQueries {
     live: Result<Live, String>,
+    postgres: tokio_postgres::Config,
 }
 
 impl LiveQueries {
@@ -27,7 +28,7 @@ impl LiveQueries {
         invoker: Invoker,
         deployments: Arc<Deployments>,
     ) -> Self {
-        let live = match convoke_feed::prepare(&postgres, &publication(project)).await {
+        let live = match convoke_feed::prepare(&postgres, &publication(project), project).await {
             Ok(system) => {
                 let system = format!("{}/{}", system.identifier, system.timeline);
                 match convoke_sync::incarnation(&postgres, &system).await {
@@ -35,7 +36,7 @@ impl LiveQueries {
                         invoker,
                         deployments,
                         LiveOptions {
-                            feed: FeedOptions::new(postgres, publication(project)),
+                            feed: FeedOptions::new(postgres.clone(), publication(project)),
                             project: project.to_owned(),
                             incarnation: Incarnation { nanoseconds, lsn },
                             cache_bytes_max: CACHE_BYTES_MAX,
@@ -50,7 +51,7 @@ impl LiveQueries {
         if let Err(reason) = &live {
             tracing::warn!(reason, "there are no live queries");
         }
-        Self { live }
+        Self { live, postgres }
     }
 
     /// The live queries.
@@ -72,11 +73,13 @@ impl LiveQueries {
         }
     }
 
-    /// Other functions are deployed.
-    pub(crate) fn redeployed(&self) {
-        if let Ok(live) = &self.live {
-            live.redeployed();
+    /// Other functions are deployed, perhaps over other tables.
+    pub(crate) async fn redeployed(&self, project: &str) {
+        let Ok(live) = &self.live else { return };
+        if let Err(error) = convoke_feed::prepare(&self.postgres, &publication(project), project).await {
+            tracing::warn!(error = words(&error), "the publication of the change feed could not be renewed");
         }
+        live.redeployed();
     }
 }
 

@@ -127,9 +127,13 @@ impl Scene {
         let first = TestHost::start(&["plans"]).await;
         let second = TestHost::beside(&first, &["plans"]).await;
         let psql = first.psql().await;
-        psql.batch_execute("create table demo.plain (id int primary key, v int); grant select on demo.plain to public")
-            .await
-            .expect("a table");
+        // A table made by hand is followed from the next deploy on, or at once by a word.
+        psql.batch_execute(
+            "create table demo.plain (id int primary key, v int); grant select on demo.plain to public; \
+             alter publication convoke_demo add table demo.plain",
+        )
+        .await
+        .expect("a table");
         let rows = psql.query("select name, number from convoke.tables where project = 'demo'", &[]).await;
         let rows = rows.expect("numbers");
         let numbers: BTreeMap<String, u32> =
