@@ -13,9 +13,10 @@ use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode};
 
-use crate::error::{FeedError, chain};
+use crate::error::FeedError;
 use crate::provider::Provider;
 use crate::wire::{Frame, Row, Wire, unexpected};
+use convoke_model::chain;
 
 const PORT: u16 = 5432;
 /// Where the settings give no `connect_timeout`.

@@ -9,12 +9,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::error::{FeedError, chain};
+use crate::error::FeedError;
 use crate::event::{FeedEvent, Started};
 use crate::metrics::FeedMetrics;
 use crate::options::FeedOptions;
 use crate::outlet::{Inlet, Outlet, channel};
 use crate::stream::{End, Stream};
+use convoke_model::chain;
 
 /// The changes of a database, as they are committed. Made once a host; dropping it ends the stream and the slot.
 #[derive(Debug)]

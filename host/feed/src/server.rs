@@ -7,10 +7,11 @@ use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
 use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, addresses, ask, connect};
-use crate::error::{FeedError, chain};
+use crate::error::FeedError;
 use crate::event::System;
 use crate::provider::Provider;
 use crate::publication::publish_tables;
+use convoke_model::chain;
 
 /// A database from which a change feed can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]

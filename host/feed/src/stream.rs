@@ -14,7 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use crate::assemble::{AssembleError, Assembled, Assembler};
 use crate::connect::{ANSWER_MAX, ask};
 use crate::decode::{Envelope, Message, POSTGRES_EPOCH_US};
-use crate::error::{FeedError, chain};
+use crate::error::FeedError;
 use crate::event::{FeedEvent, GapReason, System};
 use crate::feed::PositionRequest;
 use crate::metrics::FeedMetrics;
@@ -22,6 +22,7 @@ use crate::options::FeedOptions;
 use crate::outlet::{Outlet, Room};
 use crate::server::{SENDER_TIMEOUT, Server, open_transactions, slot_name, within};
 use crate::wire::{Frame, unexpected};
+use convoke_model::chain;
 
 /// The creation of a slot that takes longer is worth a line in the log.
 const SLOT_WAIT_TOLD: Duration = Duration::from_secs(5);

@@ -330,12 +330,11 @@ impl Inner {
         let mut pause = VISIBLE_FIRST;
         loop {
             let Ok(permit) = self.evaluations.acquire().await else { return };
-            let (key, begun) = {
+            let (key, begun, again) = {
                 let state = self.state.lock();
                 let Some(entry) = state.entries.get(&id) else { return };
-                (entry.key.clone(), state.begun())
+                (entry.key.clone(), state.begun(), state.was_evaluated(id))
             };
-            let again = self.state.lock().was_evaluated(id);
             let (evaluation, observed) = self.run(&key).await;
             drop(permit);
             self.metrics.evaluated(&key.path, again);

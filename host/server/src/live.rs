@@ -6,7 +6,7 @@ use convoke_deploy::Deployments;
 use convoke_feed::{FeedError, FeedOptions};
 use convoke_invoke::{Invoker, Observe, Request};
 use convoke_live::{Incarnation, Live, LiveOptions, QueryAnswer};
-use convoke_model::{Code, Failure, Kind};
+use convoke_model::{Code, Failure, Kind, chain};
 
 /// Memory for results that nobody is subscribed to.
 const CACHE_BYTES_MAX: usize = 64 << 20;
@@ -92,10 +92,4 @@ fn words(error: &FeedError) -> String {
         Some(hint) => format!("{}; {hint}", chain(error)),
         None => chain(error),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

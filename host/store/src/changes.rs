@@ -66,8 +66,8 @@ impl CallDatabase {
         }
         let id = Self::id(known.table, id)?;
         let (set, unset) = self.checked_patch(known, fields)?;
-        if known.table.version > 1 && self.bring_up_to_date(known.table, id).await? {
-            // The row is known now, and of the newest form.
+        if known.table.version > 1 {
+            self.bring_up_to_date(known.table, id).await?;
         }
         let existence = self.existence(id);
         if unset.is_empty() {
@@ -160,17 +160,17 @@ impl CallDatabase {
     }
 
     /// Reads a document and, where it is stored in an older form, writes the newest in its place.
-    async fn bring_up_to_date(&mut self, table: &Table, id: DocumentId) -> Result<bool, DatabaseError> {
+    async fn bring_up_to_date(&mut self, table: &Table, id: DocumentId) -> Result<(), DatabaseError> {
         let rows = self.read(convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
-        let Some(row) = rows.first() else { return Ok(false) };
+        let Some(row) = rows.first() else { return Ok(()) };
         let version: i32 = row.try_get(3).map_err(|error| Failure::internal(format!("a version: {error}")))?;
         self.known.insert(id);
         if version.unsigned_abs() >= table.version {
-            return Ok(false);
+            return Ok(());
         }
         let newest = self.upcast(table, stored(row)?.data, version.unsigned_abs()).await?;
         self.writes.update(table, Rows::Replace, id.uuid, newest, Existence::Known);
-        Ok(true)
+        Ok(())
     }
 
     async fn bring_all_up_to_date(&mut self, table: &Table, plan: &Plan) -> Result<(), DatabaseError> {

@@ -1,6 +1,6 @@
 //! What Postgres says, in the words of a call.
 
-use convoke_model::{Code, DatabaseError, Failure};
+use convoke_model::{Code, DatabaseError, Failure, chain};
 use serde_json::json;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
@@ -94,16 +94,4 @@ pub(crate) fn explain_sql(error: &tokio_postgres::Error) -> DatabaseError {
         Failure::new(Code::Application("SQL_ERROR".to_owned()), server.message())
     };
     DatabaseError::Refused(failure.with_data(json!({ "sqlstate": code.code(), "detail": server.detail() })))
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

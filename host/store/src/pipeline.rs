@@ -14,7 +14,8 @@ use tokio_postgres::{NoTls, Row};
 
 use crate::Store;
 use crate::document::Bound;
-use crate::error::{Phase, chain, explain, explain_sql};
+use crate::error::{Phase, explain, explain_sql};
+use convoke_model::chain;
 
 /// A connection that ends its transaction when it is dropped, however the call ended.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
-use crate::error::chain;
+use convoke_model::chain;
 
 /// How a store connects.
 #[derive(Debug, Clone)]
