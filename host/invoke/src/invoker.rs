@@ -10,7 +10,7 @@ use convoke_model::{
     Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, Upcast, decode_convex,
     whole_floats_to_integers,
 };
-use convoke_store::{CallOptions, Isolation, RequestKey, Store};
+use convoke_store::{CallOptions, Isolation, RequestKey, SharedSnapshot, Store};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -77,6 +77,8 @@ pub struct Observe {
     pub journal: Option<String>,
     /// Under which a mutation happens once, however often it is sent.
     pub key: Option<RequestKey>,
+    /// What a query reads. Where it has come to an end, a snapshot of the query's own: [`Observed::snapshot`] tells.
+    pub snapshot: Option<SharedSnapshot>,
 }
 
 /// How a run ended, before it is reported.
@@ -179,12 +181,14 @@ impl Invoker {
     /// turns out to read again is run again.
     async fn run_query(&self, run: &Run<'_>) -> Ended {
         let mut pause = RETRY_FIRST;
+        let mut shared = run.observe.and_then(|observe| observe.snapshot.clone());
         loop {
             let snapshot = run.observe.is_some() || run.function.reads_often();
             let isolation = if snapshot { Isolation::Snapshot } else { Isolation::SingleRead };
-            let mut outcome = self.call(run, Some(self.database(run, isolation))).await;
+            let mut outcome = self.call(run, Some(self.database(run, isolation, shared.clone()))).await;
             match &outcome.result {
                 Err(CallError::NeedsSnapshot) => run.function.set_reads_often(),
+                Err(CallError::Conflict) if shared.is_some() => shared = None,
                 Err(CallError::Conflict) => {
                     if !wait(&mut pause, run.deadline).await {
                         return finish(outcome);
@@ -220,7 +224,7 @@ impl Invoker {
 
     /// One run with its commit.
     async fn attempt_mutation(&self, run: &Run<'_>) -> Outcome {
-        let mut database = self.database(run, Isolation::Serializable);
+        let mut database = self.database(run, Isolation::Serializable, None);
         let keyed = run.observe.is_some_and(|observe| observe.key.is_some());
         if keyed {
             match database.recall().await {
@@ -249,7 +253,7 @@ impl Invoker {
         committed(outcome).await
     }
 
-    fn database(&self, run: &Run<'_>, isolation: Isolation) -> Box<dyn Database> {
+    fn database(&self, run: &Run<'_>, isolation: Isolation, snapshot: Option<SharedSnapshot>) -> Box<dyn Database> {
         let options = CallOptions {
             isolation,
             deadline: run.deadline,
@@ -259,6 +263,7 @@ impl Invoker {
             observe: run.observe.is_some(),
             journal: run.observe.and_then(|observe| observe.journal.clone()),
             key: run.observe.and_then(|observe| observe.key),
+            snapshot,
         };
         Box::new(self.inner.store.call(Arc::clone(run.deployment.tables()), options))
     }

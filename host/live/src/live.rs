@@ -9,17 +9,17 @@ use std::time::Duration;
 use convoke_deploy::Deployments;
 use convoke_feed::{Feed, FeedEvent, FeedMetrics, FeedOptions, PositionRequest};
 use convoke_invoke::{Answer, Invoker, Observe, Request};
-use convoke_model::{Code, Failure, FunctionPath, Kind, Observed};
+use convoke_model::{Code, Failure, FunctionPath};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::sleep;
 
 use crate::changes::{Written, written};
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::metrics::{Gauges, LiveMetrics};
-use crate::state::{Effects, EntryId, Received, State};
+use crate::rounds::Queue;
+use crate::state::{Effects, Received, State};
 use crate::timestamp::Incarnation;
 
 /// How a host's live queries are set up.
@@ -31,8 +31,8 @@ pub struct LiveOptions {
     pub incarnation: Incarnation,
     /// Memory for results without a subscriber.
     pub cache_bytes_max: usize,
-    /// Queries that run at a time for subscribers.
-    pub evaluations_max: usize,
+    /// Rounds of queries that run at a time for subscribers, each with a connection.
+    pub rounds_max: usize,
 }
 
 /// The live queries of a host. Cheap to clone.
@@ -45,20 +45,22 @@ pub struct Live {
 pub(crate) struct Inner {
     pub(crate) state: Mutex<State>,
     pub(crate) request: PositionRequest,
-    invoker: Invoker,
+    pub(crate) invoker: Invoker,
     deployments: Arc<Deployments>,
     project: String,
     incarnation: Incarnation,
-    evaluations: Semaphore,
-    metrics: LiveMetrics,
+    pub(crate) queue: Mutex<Queue>,
+    /// Views that are made apart from the queue, at a time.
+    pub(crate) together: Semaphore,
+    pub(crate) metrics: LiveMetrics,
     feed: Arc<FeedMetrics>,
     /// Queries that were asked for once: what is asked for again is worth keeping.
     seen: Mutex<Seen>,
     /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
-    volatile: Mutex<HashSet<Arc<str>>>,
+    pub(crate) volatile: Mutex<HashSet<Arc<str>>>,
     next_subscription: AtomicU64,
     /// Who wants to hear of every run.
-    runs: Mutex<Option<UnboundedSender<Run>>>,
+    pub(crate) runs: Mutex<Option<UnboundedSender<Run>>>,
 }
 
 /// One run of a query for those who are subscribed to it.
@@ -79,13 +81,9 @@ struct Seen {
 }
 
 const SEEN_MAX: usize = 16_384;
-/// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
-const VISIBLE_FIRST: Duration = Duration::from_micros(500);
-const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
 /// How long to wait for what was seen on another host.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
-/// After a failure that is nobody's fault.
-const BUSY: Duration = Duration::from_millis(250);
+const TOGETHER_MAX: usize = 2;
 
 impl Live {
     /// Begins to follow the database.
@@ -101,7 +99,8 @@ impl Live {
             deployments,
             project: options.project,
             incarnation: options.incarnation,
-            evaluations: Semaphore::new(options.evaluations_max),
+            queue: Mutex::new(Queue::new(options.rounds_max)),
+            together: Semaphore::new(TOGETHER_MAX),
             metrics: LiveMetrics::default(),
             feed: feed.metrics(),
             seen: Mutex::default(),
@@ -169,18 +168,10 @@ impl Live {
     /// # Errors
     /// When that does not happen in time: the position is of another database, or of before a restore.
     pub async fn catch_up(&self, position: u64) -> Result<(), Failure> {
-        let notify = Arc::new(Notify::new());
-        {
-            let mut state = self.inner.state.lock();
-            if state.position.max(state.committed) >= position {
-                return Ok(());
-            }
-            state.wake_at(position, Arc::clone(&notify));
+        if self.newest() >= position {
+            return Ok(());
         }
-        self.inner.request.send();
-        let words = "this server has not seen that timestamp";
-        let waited = tokio::time::timeout(CATCH_UP_MAX, notify.notified()).await;
-        waited.map_err(|_| Failure::new(Code::Overloaded, words))
+        self.inner.heard_of(position).await
     }
 
     /// The key of a query; none where it is no query of the project's.
@@ -275,18 +266,17 @@ impl Live {
     /// Runs a query, or joins a run that goes on; the result is kept while it holds.
     async fn run_shared(&self, key: &QueryKey) -> Option<Arc<Evaluation>> {
         let notify = Arc::new(Notify::new());
-        let (id, committed) = {
+        let (id, begins, committed) = {
             let mut state = self.inner.state.lock();
             let id = state.entry(key);
             if let Some(entry) = state.entries.get_mut(&id) {
                 entry.waiting.push(Arc::clone(&notify));
             }
-            if state.begin_run(id) {
-                let inner = Arc::clone(&self.inner);
-                tokio::spawn(async move { inner.evaluate(id).await });
-            }
-            (id, state.committed)
+            (id, state.begin_run(id), state.committed)
         };
+        if begins {
+            self.inner.run(&[id]);
+        }
         notify.notified().await;
         let state = self.inner.state.lock();
         let current = state.entries.get(&id)?.current.clone()?;
@@ -316,84 +306,21 @@ pub enum QueryAnswer {
 }
 
 impl Inner {
-    /// Wakes and runs.
-    pub(crate) fn take(self: &Arc<Self>, mut effects: Effects) {
-        effects.wake();
-        for id in effects.run {
-            let inner = Arc::clone(self);
-            tokio::spawn(async move { inner.evaluate(id).await });
-        }
-    }
-
-    /// Runs a query until its result holds.
-    pub(crate) async fn evaluate(self: Arc<Self>, id: EntryId) {
-        let mut pause = VISIBLE_FIRST;
-        loop {
-            let Ok(permit) = self.evaluations.acquire().await else { return };
-            let (key, begun, again) = {
-                let state = self.state.lock();
-                let Some(entry) = state.entries.get(&id) else { return };
-                (entry.key.clone(), state.begun(), state.was_evaluated(id))
-            };
-            let (evaluation, observed) = self.run(&key).await;
-            drop(permit);
-            self.metrics.evaluated(&key.path, again);
-            let busy = matches!(&evaluation.result, Err(failure) if is_transient(failure));
-            let evaluation = Arc::new(evaluation);
-            let (received, effects) = {
-                let mut state = self.state.lock();
-                let received = state.receive(id, begun, Arc::clone(&evaluation), Arc::new(observed.reads));
-                if busy && received.0 == Received::Kept {
-                    state.begin_run(id);
-                }
-                received
-            };
-            if let Some(runs) = &*self.runs.lock() {
-                let _ = runs.send(Run { entry: id, key, evaluation, received });
+    /// Waits until all that committed before a position has been heard of, so that what is read then shows it.
+    pub(crate) async fn heard_of(&self, position: u64) -> Result<(), Failure> {
+        let notify = Arc::new(Notify::new());
+        {
+            let mut state = self.state.lock();
+            if state.position >= position {
+                return Ok(());
             }
-            self.take(effects);
-            self.request.send();
-            match received {
-                Received::Kept if !busy => return,
-                Received::Unwanted => return,
-                Received::Kept => sleep(BUSY).await,
-                Received::KeptButStale => pause = VISIBLE_FIRST,
-                Received::TooOld => {
-                    sleep(pause).await;
-                    pause = (pause * 2).min(VISIBLE_LONGEST);
-                }
-            }
+            state.wake_at(position, Arc::clone(&notify));
         }
+        self.request.send();
+        let words = "this server has not seen that timestamp";
+        let waited = tokio::time::timeout(CATCH_UP_MAX, notify.notified()).await;
+        waited.map_err(|_| Failure::new(Code::Overloaded, words))
     }
-
-    async fn run(&self, key: &QueryKey) -> (Evaluation, Observed) {
-        let request = Request { kind: Kind::Query, path: &key.path, args: &key.args, encoded: false };
-        let observe = Observe { journal: key.journal.as_deref().map(str::to_owned), key: None };
-        let (answer, mut observed) = self.invoker.run_observed(request, &observe).await;
-        let snapshot = observed.snapshot.as_deref().and_then(|text| text.parse().ok());
-        // What read nothing holds everywhere.
-        let from = observed.lsn.unwrap_or_default();
-        let result = answer.result.map_err(|failure| shown(failure, &answer.request_id));
-        let journal = observed.journal.take();
-        let mut evaluation = Evaluation::new(Arc::clone(&key.path), result, answer.log, journal, from, snapshot);
-        evaluation.volatile = observed.volatile;
-        if observed.volatile {
-            self.volatile.lock().insert(Arc::clone(&key.path));
-        }
-        (evaluation, observed)
-    }
-}
-
-/// An internal failure says no more to a subscriber than to any client.
-fn shown(mut failure: Failure, request_id: &str) -> Failure {
-    if failure.code == Code::Internal {
-        failure.message = format!("internal error, request id {request_id}");
-    }
-    failure
-}
-
-fn is_transient(failure: &Failure) -> bool {
-    matches!(failure.code, Code::Overloaded | Code::DeadlineExceeded | Code::Conflict)
 }
 
 /// Takes what the feed says, until the host is gone.

@@ -269,9 +269,7 @@ impl State {
             self.remove(id);
             return (Received::Unwanted, effects);
         }
-        // Of what came while it ran, the oldest may be unknown even by its id.
-        let dropped = self.applied - (self.recent.len() + self.forgotten.len()) as u64;
-        if begun.generation != self.generation || begun.applied < dropped {
+        if self.has_forgotten(begun) {
             return (Received::TooOld, effects);
         }
         let (from, until) = match &evaluation.snapshot {
@@ -336,6 +334,29 @@ impl State {
             self.recent.iter().filter(lacks).find(|recent| concerns(&recent.written)).map(|recent| recent.end_lsn)
         };
         (from, forgotten.or_else(missed))
+    }
+
+    /// The last position known at which runs of one snapshot hold all together, of which all has been heard up to where
+    /// they begin; none where they lack a change that came before.
+    pub(crate) fn hold_together(&self, begun: Begun, runs: &[(Arc<Evaluation>, Arc<ReadSet>)]) -> Option<u64> {
+        if self.has_forgotten(begun) {
+            return None;
+        }
+        let (mut from, mut until) = (0, None::<u64>);
+        for (evaluation, reads) in runs {
+            let Some(snapshot) = &evaluation.snapshot else { continue };
+            let (begins, ends) = self.validity(snapshot, evaluation.from, reads);
+            from = from.max(begins);
+            until = until.into_iter().chain(ends).min();
+        }
+        let position = until.map_or(self.position, |until| self.position.min(until.saturating_sub(1)));
+        (position >= from).then_some(position)
+    }
+
+    /// Whether too much has come since a run began to tell what it lacks: the oldest may be unknown even by its id.
+    fn has_forgotten(&self, begun: Begun) -> bool {
+        let dropped = self.applied - (self.recent.len() + self.forgotten.len()) as u64;
+        begun.generation != self.generation || begun.applied < dropped
     }
 
     /// How far it is known that an entry holds, unless something ended it.
@@ -518,6 +539,11 @@ impl State {
 }
 
 impl Effects {
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.run.append(&mut more.run);
+        self.wake.append(&mut more.wake);
+    }
+
     /// Wakes them.
     pub(crate) fn wake(&mut self) {
         self.wake.drain(..).for_each(|notify| notify.notify_one());

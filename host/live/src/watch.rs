@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::live::Live;
+
+/// Queries that change all the time may never hold together. After this, a view of them is made apart, and the next one
+/// after this again.
+const APART_AFTER: Duration = Duration::from_millis(250);
 
 /// The queries of one client, by numbers of its own. Dropping it ends them.
 #[derive(Debug)]
@@ -15,6 +21,16 @@ pub struct Watcher {
     notify: Arc<Notify>,
     /// The subscription of each.
     queries: BTreeMap<u32, u64>,
+    apart: Arc<Mutex<Apart>>,
+}
+
+/// A view whose queries were run for this watcher alone, in one snapshot.
+#[derive(Debug, Default)]
+struct Apart {
+    /// Since when the shared results have not held together.
+    since: Option<Instant>,
+    running: bool,
+    made: Option<(Vec<(u32, QueryKey)>, View)>,
 }
 
 /// All queries of a watcher at one position.
@@ -27,7 +43,7 @@ pub struct View {
 
 impl Watcher {
     pub fn new(live: Live) -> Self {
-        Self { live, notify: Arc::new(Notify::new()), queries: BTreeMap::new() }
+        Self { live, notify: Arc::new(Notify::new()), queries: BTreeMap::new(), apart: Arc::default() }
     }
 
     /// Watches one more query; one of the same number is replaced.
@@ -36,10 +52,7 @@ impl Watcher {
         let subscription = self.live.next_subscription();
         let runs = self.live.inner.state.lock().subscribe(key, subscription, Arc::clone(&self.notify));
         self.queries.insert(number, subscription);
-        if let Some(id) = runs {
-            let inner = Arc::clone(&self.live.inner);
-            tokio::spawn(async move { inner.evaluate(id).await });
-        }
+        self.live.inner.run(runs.as_slice());
         self.notify.notify_one();
     }
 
@@ -64,18 +77,20 @@ impl Watcher {
     pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
-        let (mut from, mut until, mut known) = (at_least, None::<u64>, u64::MAX);
+        let (mut from, mut until, mut known) = (0, None::<u64>, u64::MAX);
         for (number, subscription) in &self.queries {
             let entry = state.subscribed(*subscription)?;
             let current = entry.current.as_ref()?;
             from = from.max(entry.from);
             known = known.min(state.horizon(entry));
-            until = match (until, entry.until) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            until = until.into_iter().chain(entry.until).min();
             results.push((*number, Arc::clone(current)));
         }
+        if until.is_some_and(|until| until <= from) {
+            drop(state);
+            return self.view_apart(at_least, at_most);
+        }
+        let from = from.max(at_least);
         if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
             return None;
         }
@@ -86,10 +101,50 @@ impl Watcher {
             self.live.inner.request.send();
             return None;
         }
+        drop(state);
+        self.apart.lock().since = None;
         let position = until.map_or(known, |until| (until - 1).min(known));
         let position = at_most.map_or(position, |at_most| at_most.min(position));
         Some(View { position, results })
     }
+
+    /// A view that was made apart, if there is one; has one made, if there has been none at all for long.
+    fn view_apart(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
+        let keys = self.keys();
+        let mut apart = self.apart.lock();
+        if let Some((of, view)) = apart.made.take()
+            && of == keys
+            && view.position >= at_least
+            && at_most.is_none_or(|at_most| view.position <= at_most)
+        {
+            apart.since = Some(Instant::now());
+            return Some(view);
+        }
+        let since = *apart.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= APART_AFTER && !apart.running {
+            apart.running = true;
+            tokio::spawn(make_apart(self.live.clone(), keys, Arc::clone(&self.apart), Arc::clone(&self.notify)));
+        }
+        None
+    }
+
+    fn keys(&self) -> Vec<(u32, QueryKey)> {
+        let state = self.live.inner.state.lock();
+        let key = |subscription: &u64| state.subscribed(*subscription).map(|entry| entry.key.clone());
+        self.queries.iter().filter_map(|(number, subscription)| Some((*number, key(subscription)?))).collect()
+    }
+}
+
+async fn make_apart(live: Live, keys: Vec<(u32, QueryKey)>, apart: Arc<Mutex<Apart>>, notify: Arc<Notify>) {
+    let (numbers, queries): (Vec<u32>, Vec<QueryKey>) = keys.iter().cloned().unzip();
+    let made = live.inner.evaluate_together(&queries).await;
+    {
+        let mut apart = apart.lock();
+        apart.running = false;
+        apart.made = made
+            .map(|(position, results)| (keys, View { position, results: numbers.into_iter().zip(results).collect() }));
+    }
+    notify.notify_one();
 }
 
 impl Drop for Watcher {

@@ -10,8 +10,8 @@ use convoke_model::{Code, Failure, Kind, chain};
 
 /// Memory for results that nobody is subscribed to.
 const CACHE_BYTES_MAX: usize = 64 << 20;
-/// Queries that run at a time for subscribers: fewer than there are connections.
-const EVALUATIONS_MAX: usize = 12;
+/// Rounds of queries that run at a time for subscribers: fewer than there are connections.
+const ROUNDS_MAX: usize = 12;
 
 /// Live queries, where the database allows them.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl LiveQueries {
                             project: project.to_owned(),
                             incarnation: Incarnation { nanoseconds, lsn },
                             cache_bytes_max: CACHE_BYTES_MAX,
-                            evaluations_max: EVALUATIONS_MAX,
+                            rounds_max: ROUNDS_MAX,
                         },
                     )),
                     Err(error) => Err(chain(&error)),

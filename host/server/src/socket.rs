@@ -246,7 +246,7 @@ impl Conversation {
         let key = RequestKey { session: self.session_id, request: call.request_id };
         tokio::spawn(async move {
             let request = Request { kind: Kind::Mutation, path: &call.path, args: &call.args, encoded: false };
-            let observe = Observe { journal: None, key: Some(key) };
+            let observe = Observe { key: Some(key), ..Observe::default() };
             let (answer, lsn) = live.mutate(request, &observe).await;
             let _ = report.send(Done::Mutation { call, answer: Box::new(answer), lsn });
         });

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::Store;
 use crate::pipeline::{Around, Connection};
+use crate::snapshot::{SharedSnapshot, Taken, Turn};
 use crate::writes::{Control, Writes};
 
 /// How the statements of a run belong together.
@@ -42,6 +43,8 @@ pub struct CallOptions {
     pub journal: Option<String>,
     /// Under which a mutation's result is kept, so that it happens once however often it is sent.
     pub key: Option<RequestKey>,
+    /// A snapshot to read, in the place of one of the run's own. Needs `observe`.
+    pub snapshot: Option<SharedSnapshot>,
 }
 
 /// A request of a client's session.
@@ -57,6 +60,8 @@ pub struct CallDatabase {
     pub(crate) tables: Arc<Tables>,
     pub(crate) options: CallOptions,
     pub(crate) connection: Option<Connection>,
+    /// Where the connection is that of a shared snapshot.
+    turn: Option<Turn>,
     pub(crate) writes: Writes,
     /// Documents that this transaction has seen or made, so that a write to them needs no check of its own.
     pub(crate) known: HashSet<DocumentId>,
@@ -100,6 +105,7 @@ impl CallDatabase {
             tables,
             options,
             connection: None,
+            turn: None,
             writes: Writes::default(),
             known: HashSet::new(),
             observed: Observed::default(),
@@ -136,12 +142,19 @@ impl CallDatabase {
             return self.read(read).await;
         }
         self.has_read = true;
+        self.connect().await?;
+        if self.turn.as_ref().is_some_and(|turn| turn.is_intact(&table.name)) {
+            return Ok(self.round_trip(vec![read], false).await?.pop().unwrap_or_default());
+        }
         let intact = convoke_sql::intact(&[(&self.store.inner.project, &table.name)]);
         let mut results = self.round_trip(vec![read, intact], false).await?;
         let unreadable = |error| crate::error::explain(&error, crate::error::Phase::BeforeCommit);
         let intact = results.pop().and_then(|rows| rows.first().map(|row| row.try_get(0))).unwrap_or(Ok(true));
         if !intact.map_err(unreadable)? {
             return Err(DatabaseError::Conflict);
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.found_intact(&table.name);
         }
         Ok(results.pop().unwrap_or_default())
     }
@@ -161,6 +174,23 @@ impl CallDatabase {
         self.connection.as_mut().ok_or_else(|| Failure::internal("a round trip left no connection").into())
     }
 
+    async fn connect(&mut self) -> Result<&mut Connection, DatabaseError> {
+        let connection = match (self.connection.take(), &self.options.snapshot) {
+            (Some(connection), _) => connection,
+            (None, None) => Connection::open(&self.store, self.options.deadline).await?,
+            (None, Some(shared)) => {
+                let (connection, turn) = shared.turn(&self.store, self.options.deadline).await?;
+                if let Some(taken) = turn.taken() {
+                    self.observed.snapshot = Some(taken.snapshot.clone());
+                    self.observed.lsn = Some(taken.lsn);
+                }
+                self.turn = Some(turn);
+                connection
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
     async fn round_trip(
         &mut self,
         mut statements: Vec<Statement>,
@@ -172,22 +202,29 @@ impl CallDatabase {
         // What commutes needs no snapshot: it waits for the row's lock, and does not conflict.
         let commutes = commit && !self.has_read && self.commutes;
         let observes = self.observes();
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(Connection::open(&self.store, self.options.deadline).await?),
-        };
-        let begins = self.options.isolation != Isolation::SingleRead && !connection.transaction_open();
-        let begin = begins.then_some(match self.options.isolation {
+        let isolation = self.options.isolation;
+        let transaction_open = self.connect().await?.transaction_open();
+        let begins = isolation != Isolation::SingleRead && !transaction_open;
+        let begin = begins.then_some(match isolation {
             Isolation::Serializable if commutes => "begin isolation level read committed",
             Isolation::Serializable => "begin isolation level serializable",
             Isolation::SingleRead | Isolation::Snapshot => "begin isolation level repeatable read read only",
         });
         let observes = begins && observes;
-        let around = Around { begin, commit, position: commit && self.options.observe };
         if observes {
             statements.insert(0, convoke_sql::snapshot());
         }
-        let mut results = match connection.round_trip(&statements, around).await {
+        let position = commit && self.options.observe;
+        let around = Around { begin, commit, position };
+        let sent = match &mut self.connection {
+            Some(connection) => connection.round_trip(&statements, around).await,
+            None => Err(Failure::internal("a connection that was given back").into()),
+        };
+        if sent.is_err() {
+            // What Postgres has refused ends a snapshot for all who share it.
+            self.turn = None;
+        }
+        let mut results = match sent {
             Err(DatabaseError::Failed(failure)) if self.savepoints.may_survive(&failure, commit) => {
                 self.savepoints.aborted = true;
                 return Err(DatabaseError::Refused(failure));
@@ -196,8 +233,15 @@ impl CallDatabase {
         };
         let unreadable = |error| crate::error::explain(&error, crate::error::Phase::BeforeCommit);
         if observes && let Some(row) = results.first().and_then(|rows| rows.first()) {
-            self.observed.snapshot = Some(row.try_get(0).map_err(unreadable)?);
-            self.observed.lsn = Some(row.try_get::<_, PgLsn>(1).map_err(unreadable)?.into());
+            let taken = Taken {
+                snapshot: row.try_get(0).map_err(unreadable)?,
+                lsn: row.try_get::<_, PgLsn>(1).map_err(unreadable)?.into(),
+            };
+            self.observed.snapshot = Some(taken.snapshot.clone());
+            self.observed.lsn = Some(taken.lsn);
+            if let Some(turn) = &mut self.turn {
+                turn.take(taken);
+            }
         }
         if around.position
             && let Some(row) = results.pop().and_then(|rows| rows.into_iter().next())
@@ -299,11 +343,11 @@ impl CallDatabase {
                 let statements = self.writes.take(&self.store.inner.project);
                 self.round_trip(statements, true).await?;
             }
-            Isolation::Snapshot if open => {
-                if let Some(connection) = &mut self.connection {
-                    connection.end_unwatched("commit");
-                }
-            }
+            Isolation::Snapshot if open => match (self.connection.take(), self.turn.take()) {
+                (Some(connection), Some(turn)) => turn.give_back(connection),
+                (Some(mut connection), None) => connection.end_unwatched("commit"),
+                (None, _) => {}
+            },
             _ => {}
         }
         self.connection = None;

@@ -44,8 +44,21 @@ impl Connection {
         Ok(Self { client: Some(client), deadline, transaction_open: false, in_flight: false, session_touched: None })
     }
 
+    /// The same connection in the hands of another call.
+    pub(crate) fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     pub(crate) fn transaction_open(&self) -> bool {
         self.transaction_open
+    }
+
+    /// Undoes what SQL of a function's own may have done to the session. Without waiting, as [`Self::end_unwatched`].
+    pub(crate) fn restore_session(&self) {
+        if let (Some(restore), Some(client)) = (&self.session_touched, &self.client) {
+            let _ = pin!(client.batch_execute(restore)).now_or_never();
+        }
     }
 
     /// Sends everything at once and waits for all of it; gives the rows of each statement.
@@ -128,9 +141,7 @@ impl Drop for Connection {
         if self.transaction_open {
             self.end_unwatched("rollback");
         }
-        if let (Some(restore), Some(client)) = (&self.session_touched, &self.client) {
-            let _ = pin!(client.batch_execute(restore)).now_or_never();
-        }
+        self.restore_session();
     }
 }
 

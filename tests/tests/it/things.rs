@@ -53,7 +53,8 @@ impl Things {
 
     fn call_with(&self, isolation: Isolation, observe: bool) -> CallDatabase {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let options = CallOptions { isolation, deadline, upcast: None, observe, journal: None, key: None };
+        let options =
+            CallOptions { isolation, deadline, upcast: None, observe, journal: None, key: None, snapshot: None };
         self.store.call(Arc::clone(&self.tables), options)
     }
 

@@ -235,3 +235,19 @@ fn who_waits_for_a_position_is_woken_when_it_is_reached() {
     assert_eq!(apply(&mut state, 10, 110, 2).wake.len(), 1);
     assert_eq!(state.advance(300).wake.len(), 1);
 }
+
+#[test]
+fn runs_of_one_snapshot_hold_together_unless_they_lack_a_change() {
+    let mut state = streaming();
+    let begun = state.begun();
+    let runs = |snapshot| vec![(evaluation(150, snapshot), reads()), (evaluation(150, snapshot), Arc::default())];
+    apply(&mut state, 11, 140, 1);
+    assert_eq!(state.hold_together(begun, &runs("12:12:")), None, "nothing is known of what comes after 140");
+    state.advance(200);
+    assert_eq!(state.hold_together(begun, &runs("12:12:")), Some(200));
+    assert_eq!(state.hold_together(begun, &runs("11:12:11")), None, "the log is ahead of the snapshot");
+    apply(&mut state, 12, 230, 1);
+    assert_eq!(state.hold_together(begun, &runs("12:12:")), Some(229));
+    state.interrupt();
+    assert_eq!(state.hold_together(begun, &runs("12:12:")), None);
+}

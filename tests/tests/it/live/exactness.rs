@@ -378,6 +378,44 @@ fn an_error_goes_away_with_the_rows_that_made_it() {
     });
 }
 
+#[test]
+fn queries_that_never_hold_together_are_shown_together() {
+    run(async {
+        let host = TestHost::start(&["plans"]).await;
+        let live = host.host.live().expect("live queries").clone();
+        let psql = host.psql().await;
+        // So slow that a change comes between any two runs of theirs.
+        let asked = ["count(*)", "coalesce(max((data->>'n')::int) + 1, 0)"]
+            .map(|what| json!({ "statement": format!("select {what} as n from others, pg_sleep(0.03)") }));
+        let writer = tokio::spawn(async move {
+            for n in 0..1_500 {
+                let insert = "insert into demo.others (data) values (jsonb_build_object('n', $1::int))";
+                psql.execute(insert, &[&n]).await.expect("a row");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        let mut watcher = Watcher::new(live.clone());
+        for (number, args) in asked.iter().enumerate() {
+            watcher.add(number as u32, &live.key("plans:by_sql", &args.to_string(), None).expect("a key"));
+        }
+        let mut seen = Vec::new();
+        while !writer.is_finished() {
+            if let Some(view) = watcher.view(seen.last().map_or(0, |(position, _)| *position)) {
+                let result = |number: usize| -> Value {
+                    let text = view.results[number].1.result.as_ref().expect("a result");
+                    serde_json::from_str(text).expect("JSON")
+                };
+                assert_eq!(result(0), result(1), "of one moment");
+                if seen.last().is_none_or(|(_, last)| *last != result(0)) {
+                    seen.push((view.position, result(0)));
+                }
+            }
+            let _ = timeout(Duration::from_millis(100), watcher.changed()).await;
+        }
+        assert!(seen.len() >= 3, "while the writer wrote, only {seen:?}");
+    });
+}
+
 /// The next result that is as wanted.
 async fn next(watcher: &Watcher, wanted: impl Fn(&Value) -> bool) -> Value {
     let found = async {
