@@ -83,7 +83,7 @@ const SEEN_MAX: usize = 16_384;
 const VISIBLE_FIRST: Duration = Duration::from_micros(500);
 const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
 /// How long to wait for what was seen on another host.
-const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// After a failure that is nobody's fault.
 const BUSY: Duration = Duration::from_millis(250);
 
@@ -127,6 +127,11 @@ impl Live {
     pub fn newest(&self) -> u64 {
         let state = self.inner.state.lock();
         state.position.max(state.committed)
+    }
+
+    /// Whether all that committed before a position has been heard of.
+    pub fn has_heard(&self, position: u64) -> bool {
+        self.inner.state.lock().position >= position
     }
 
     /// Runs a mutation; gives a position of the log behind its commit.
@@ -175,7 +180,7 @@ impl Live {
             if state.position.max(state.committed) >= position {
                 return Ok(());
             }
-            state.wake_at(position, Arc::clone(&notify));
+            state.wake_at(position, &notify);
         }
         self.inner.request.send();
         let words = "this server has not seen that timestamp";
@@ -261,7 +266,7 @@ impl Live {
                 return Some(current);
             }
             let notify = Arc::new(Notify::new());
-            state.wake_at(wanted, Arc::clone(&notify));
+            state.wake_at(wanted, &notify);
             notify
         };
         // The feed is about to tell whether the newest commit concerns it.

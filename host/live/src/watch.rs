@@ -22,6 +22,8 @@ pub struct Watcher {
 pub struct View {
     /// In bytes from the log's beginning.
     pub position: u64,
+    /// From where on all of them hold, as far as is known.
+    pub from: u64,
     pub results: Vec<(u32, Arc<Evaluation>)>,
 }
 
@@ -56,6 +58,9 @@ impl Watcher {
 
     /// All results as of one position, not before `at_least`; none as long as there is no such position. Then
     /// [`Watcher::changed`] tells when to ask again.
+    ///
+    /// A position that the log has not reached may never be: that of another database, or of one that was restored.
+    /// [`Live::has_heard`] tells whether it is still waited for; how long is for the caller to say.
     pub fn view(&self, at_least: u64) -> Option<View> {
         self.view_between(at_least, None)
     }
@@ -64,11 +69,11 @@ impl Watcher {
     pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
-        let (mut from, mut until, mut known) = (at_least, None::<u64>, u64::MAX);
+        let (mut held_from, mut until, mut known) = (0, None::<u64>, u64::MAX);
         for (number, subscription) in &self.queries {
             let entry = state.subscribed(*subscription)?;
             let current = entry.current.as_ref()?;
-            from = from.max(entry.from);
+            held_from = held_from.max(entry.from);
             known = known.min(state.horizon(entry));
             until = match (until, entry.until) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -76,19 +81,20 @@ impl Watcher {
             };
             results.push((*number, Arc::clone(current)));
         }
+        let from = held_from.max(at_least);
         if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
             return None;
         }
         let known = if self.queries.is_empty() { state.position } else { known };
         if known < from {
-            state.wake_at(from, Arc::clone(&self.notify));
+            state.wake_at(from, &self.notify);
             drop(state);
             self.live.inner.request.send();
             return None;
         }
         let position = until.map_or(known, |until| (until - 1).min(known));
         let position = at_most.map_or(position, |at_most| at_most.min(position));
-        Some(View { position, results })
+        Some(View { position, from: held_from, results })
     }
 }
 

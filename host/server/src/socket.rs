@@ -18,7 +18,7 @@ use convoke_convex::{
     Timestamp,
 };
 use convoke_invoke::{Answer, Observe, Request};
-use convoke_live::{Evaluation, Live, QueryKey, Watcher};
+use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Code, Failure, Kind};
 use convoke_store::RequestKey;
 use tokio::sync::{mpsc, watch};
@@ -32,8 +32,6 @@ use crate::respond;
 const READ_BUFFER_BYTES: usize = 4 << 10;
 /// How long a message may wait for a client that does not read.
 const SEND_MAX: Duration = Duration::from_secs(30);
-/// How long to wait for what a client has seen on another host.
-const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) async fn by_header(
     State(host): State<Arc<Host>>,

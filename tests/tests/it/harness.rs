@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
@@ -93,6 +94,17 @@ impl TestHost {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until the host follows the log, or does not.
+    pub(crate) async fn until_streaming(&self, wanted: bool) {
+        let live = self.host.live().expect("live queries");
+        let reached = async {
+            while live.is_streaming() != wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the change feed in time");
     }
 
     pub(crate) async fn deploy(&self, modules: &[&str]) -> Result<Deployed, DeployError> {

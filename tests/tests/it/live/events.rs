@@ -6,17 +6,8 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Subscriber, metric};
+use super::{Subscriber, bodies, metric, send};
 use crate::harness::{TestHost, run};
-
-async fn send(host: &TestHost, channel: &str, body: &str) -> String {
-    let args = json!({ "channel": channel, "author": "a", "body": body });
-    host.mutation("messages:send", args).await.data().as_str().expect("an id").to_owned()
-}
-
-fn bodies(data: &Value) -> Vec<&str> {
-    data["data"].as_array().expect("a list").iter().map(|message| message["body"].as_str().expect("a body")).collect()
-}
 
 #[test]
 fn a_subscriber_sees_what_functions_and_psql_write() {
@@ -135,30 +126,6 @@ fn pages_that_are_shown_stay_side_by_side() {
 
 fn vec_of(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
-}
-
-#[test]
-fn who_comes_back_is_told_only_what_is_new() {
-    run(async {
-        let host = TestHost::start(&["messages"]).await;
-        send(&host, "c", "one").await;
-        let args = json!({ "channel": "c" });
-        let mut first = Subscriber::open(&host, "messages:list", &args, None).await;
-        let mut keeper = Subscriber::open(&host, "messages:list", &args, None).await;
-        let seen = first.next().await;
-        keeper.next().await;
-        drop(first);
-        let mut again = Subscriber::open(&host, "messages:list", &args, Some(seen.id)).await;
-        assert!(again.is_silent(Duration::from_millis(200)).await);
-        send(&host, "c", "two").await;
-        assert_eq!(bodies(&again.next().await.data), ["one", "two"]);
-        keeper.next().await;
-        drop(again);
-        send(&host, "c", "three").await;
-        keeper.next().await;
-        let mut late = Subscriber::open(&host, "messages:list", &args, Some(seen.id)).await;
-        assert_eq!(bodies(&late.next().await.data), ["one", "two", "three"]);
-    });
 }
 
 #[test]

@@ -143,10 +143,8 @@ impl Scene {
         let questions = workload::questions(&fixed).into_iter();
         let questions = questions.map(|(path, args)| Question { path: format!("plans:{path}"), args }).collect();
         let scene = Self { hosts: [first, second], questions: Arc::new(questions), catalog: Catalog { numbers } };
-        for live in scene.lives() {
-            while !live.is_streaming() {
-                sleep(Duration::from_millis(5)).await;
-            }
+        for host in &scene.hosts {
+            host.until_streaming(true).await;
         }
         scene
     }
