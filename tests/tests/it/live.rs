@@ -3,6 +3,7 @@
 mod events;
 mod exactness;
 mod resume;
+mod stalled;
 
 use std::time::Duration;
 
