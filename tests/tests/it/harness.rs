@@ -65,6 +65,11 @@ impl TestHost {
         Self::on(postgres, modules, change).await
     }
 
+    /// On a server of the test's own, which it may stop.
+    pub(crate) async fn on_server(postgres: Config, modules: &[&str]) -> Self {
+        Self::on(postgres, modules, |_| {}).await
+    }
+
     /// Another host of the same project on the same database.
     pub(crate) async fn beside(other: &Self, modules: &[&str]) -> Self {
         Self::on(other.postgres.clone(), modules, |_| {}).await

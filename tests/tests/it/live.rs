@@ -2,6 +2,7 @@
 
 mod events;
 mod exactness;
+mod outages;
 mod resume;
 mod stalled;
 

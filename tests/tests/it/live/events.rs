@@ -190,23 +190,3 @@ fn a_plain_query_is_answered_from_a_result_that_holds() {
         assert!(hits >= 5, "{hits}");
     });
 }
-
-#[test]
-fn a_lost_slot_is_a_gap_and_nothing_is_missed() {
-    run(async {
-        let host = TestHost::start(&["messages"]).await;
-        let mut subscriber = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
-        subscriber.next().await;
-        let psql = host.psql().await;
-        psql.batch_execute(
-            "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database(); \
-             insert into demo.messages (data) values ('{\"channel\":\"c\",\"author\":\"a\",\"body\":\"in the gap\"}')",
-        )
-        .await
-        .expect("a termination");
-        assert_eq!(bodies(&subscriber.next().await.data), ["in the gap"]);
-        send(&host, "c", "after").await;
-        assert_eq!(bodies(&subscriber.next().await.data), ["in the gap", "after"]);
-        assert_eq!(metric(&host, "convoke_feed_reconnects_total").await, 1);
-    });
-}
