@@ -7,31 +7,23 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, mkdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+
+import { MISSING, launchOptions } from "./chromium.mjs";
 
 const WAIT_MS = 10_000;
 /** Longer than a page that polls would wait. */
 const QUIET_MS = 3_000;
-const BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const OPTIONS = { shots: { type: "string" }, database: { type: "string" } };
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 const { base, shots, database } = readArguments();
-const { chromium, executablePath } = await findBrowser();
+const { chromium, options } = await findBrowser();
 mkdirSync(shots, { recursive: true });
 
-const browser = await chromium.launch({ executablePath, headless: true, args: FLAGS });
+const browser = await chromium.launch(options);
 const relay = await startRelay(new URL(base));
 const problems = [];
 /** The paths that each window has asked for under /api, in their order. */
@@ -65,29 +57,15 @@ function readArguments() {
 }
 
 async function findBrowser() {
-  const executablePath = process.env.CHROMIUM ?? BROWSERS.map(inPath).find(Boolean);
-  if (!executablePath) skip(`no Chromium: none of ${BROWSERS.join(", ")} is in PATH, and CHROMIUM is not set`);
+  const options = launchOptions();
+  if (!options) skip(MISSING);
   try {
     const { chromium } = await import("playwright-core");
-    return { chromium, executablePath };
+    return { chromium, options };
   } catch (error) {
     if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
     return skip("playwright-core is not installed: run `npm ci` in tests/browser");
   }
-}
-
-function inPath(name) {
-  return (process.env.PATH ?? "")
-    .split(delimiter)
-    .map((folder) => join(folder, name))
-    .find((file) => {
-      try {
-        accessSync(file, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
 }
 
 function skip(reason) {

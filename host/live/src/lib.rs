@@ -32,11 +32,12 @@ mod metrics;
 mod rounds;
 mod state;
 mod timestamp;
+mod waiting;
 mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
 pub use index::{ReadSetIndex, Reason, Row, RowChange};
-pub use live::{Live, LiveOptions, QueryAnswer, Run};
+pub use live::{CATCH_UP_MAX, Live, LiveOptions, QueryAnswer, Run};
 pub use metrics::{Gauges, LiveMetrics};
 pub use state::Received;
 pub use timestamp::Incarnation;

@@ -82,7 +82,7 @@ struct Seen {
 
 const SEEN_MAX: usize = 16_384;
 /// How long to wait for what was seen on another host.
-const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 const TOGETHER_MAX: usize = 2;
 
 impl Live {
@@ -126,6 +126,11 @@ impl Live {
     pub fn newest(&self) -> u64 {
         let state = self.inner.state.lock();
         state.position.max(state.committed)
+    }
+
+    /// Whether all that committed before a position has been heard of.
+    pub fn has_heard(&self, position: u64) -> bool {
+        self.inner.state.lock().position >= position
     }
 
     /// Runs a mutation; gives a position of the log behind its commit.
@@ -252,7 +257,7 @@ impl Live {
                 return Some(current);
             }
             let notify = Arc::new(Notify::new());
-            state.wake_at(wanted, Arc::clone(&notify));
+            state.wake_at(wanted, &notify);
             notify
         };
         // The feed is about to tell whether the newest commit concerns it.
@@ -314,7 +319,7 @@ impl Inner {
             if state.position >= position {
                 return Ok(());
             }
-            state.wake_at(position, Arc::clone(&notify));
+            state.wake_at(position, &notify);
         }
         self.request.send();
         let words = "this server has not seen that timestamp";

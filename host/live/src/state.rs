@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::changes::{What, Written};
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::index::{ReadSetIndex, Reason, Row, RowChange};
+use crate::waiting::Waiting;
 
 /// Transactions that are kept for evaluations that come in: one that takes longer than so many is run again.
 const RECENT_MAX: usize = 4_096;
@@ -112,7 +113,7 @@ pub(crate) struct State {
     pub(crate) generation: u64,
     /// The newest commit of this host's own.
     pub(crate) committed: u64,
-    waiting_for_position: Vec<(u64, Arc<Notify>)>,
+    waiting: Waiting,
     cache: BTreeMap<u64, EntryId>,
     cached_bytes: usize,
     cache_bytes_max: usize,
@@ -135,7 +136,7 @@ impl State {
             streaming: false,
             generation: 0,
             committed: 0,
-            waiting_for_position: Vec::new(),
+            waiting: Waiting::default(),
             cache: BTreeMap::new(),
             cached_bytes: 0,
             cache_bytes_max,
@@ -446,19 +447,12 @@ impl State {
     }
 
     /// Wakes this one when all that committed before the position has been heard of.
-    pub(crate) fn wake_at(&mut self, position: u64, notify: Arc<Notify>) {
-        self.waiting_for_position.push((position, notify));
+    pub(crate) fn wake_at(&mut self, position: u64, notify: &Arc<Notify>) {
+        self.waiting.add(position, notify);
     }
 
     fn wake_waiting(&mut self, effects: &mut Effects) {
-        let position = self.position;
-        self.waiting_for_position.retain(|(wanted, notify)| {
-            let reached = position >= *wanted;
-            if reached {
-                effects.wake.push(Arc::clone(notify));
-            }
-            !reached
-        });
+        effects.wake.extend(self.waiting.reached(self.position));
     }
 
     fn keep_recent(&mut self, recent: Recent) {

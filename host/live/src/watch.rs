@@ -38,6 +38,8 @@ struct Apart {
 pub struct View {
     /// In bytes from the log's beginning.
     pub position: u64,
+    /// From where on all of them hold, as far as is known.
+    pub from: u64,
     pub results: Vec<(u32, Arc<Evaluation>)>,
 }
 
@@ -69,6 +71,9 @@ impl Watcher {
 
     /// All results as of one position, not before `at_least`; none as long as there is no such position. Then
     /// [`Watcher::changed`] tells when to ask again.
+    ///
+    /// A position that the log has not reached may never be: that of another database, or of one that was restored.
+    /// [`Live::has_heard`] tells whether it is still waited for; how long is for the caller to say.
     pub fn view(&self, at_least: u64) -> Option<View> {
         self.view_between(at_least, None)
     }
@@ -77,26 +82,26 @@ impl Watcher {
     pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
-        let (mut from, mut until, mut known) = (0, None::<u64>, u64::MAX);
+        let (mut held_from, mut until, mut known) = (0, None::<u64>, u64::MAX);
         for (number, subscription) in &self.queries {
             let entry = state.subscribed(*subscription)?;
             let current = entry.current.as_ref()?;
-            from = from.max(entry.from);
+            held_from = held_from.max(entry.from);
             known = known.min(state.horizon(entry));
             until = until.into_iter().chain(entry.until).min();
             results.push((*number, Arc::clone(current)));
         }
-        if until.is_some_and(|until| until <= from) {
+        if until.is_some_and(|until| until <= held_from) {
             drop(state);
             return self.view_apart(at_least, at_most);
         }
-        let from = from.max(at_least);
+        let from = held_from.max(at_least);
         if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
             return None;
         }
         let known = if self.queries.is_empty() { state.position } else { known };
         if known < from {
-            state.wake_at(from, Arc::clone(&self.notify));
+            state.wake_at(from, &self.notify);
             drop(state);
             self.live.inner.request.send();
             return None;
@@ -105,7 +110,7 @@ impl Watcher {
         self.apart.lock().since = None;
         let position = until.map_or(known, |until| (until - 1).min(known));
         let position = at_most.map_or(position, |at_most| at_most.min(position));
-        Some(View { position, results })
+        Some(View { position, from: held_from, results })
     }
 
     /// A view that was made apart, if there is one; has one made, if there has been none at all for long.
@@ -138,11 +143,13 @@ impl Watcher {
 async fn make_apart(live: Live, keys: Vec<(u32, QueryKey)>, apart: Arc<Mutex<Apart>>, notify: Arc<Notify>) {
     let (numbers, queries): (Vec<u32>, Vec<QueryKey>) = keys.iter().cloned().unzip();
     let made = live.inner.evaluate_together(&queries).await;
+    let made = made.map(|(position, results)| {
+        let results = numbers.into_iter().zip(results).collect();
+        (keys, View { position, from: position, results })
+    });
     {
         let mut apart = apart.lock();
-        apart.running = false;
-        apart.made = made
-            .map(|(position, results)| (keys, View { position, results: numbers.into_iter().zip(results).collect() }));
+        (apart.running, apart.made) = (false, made);
     }
     notify.notify_one();
 }

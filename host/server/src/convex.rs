@@ -3,13 +3,14 @@
 //! Where a function was named and could be looked for, the answer is 200 with `status`; a request that is no request
 //! has a status of its own and `{code, message}`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use convoke_convex::{Timestamp, encode, error_data, error_message, single_argument};
 use convoke_invoke::{Answer, Request};
 use convoke_live::QueryAnswer;
@@ -37,7 +38,7 @@ pub(crate) enum Format {
 #[derive(Debug, Deserialize)]
 struct FunctionCall<'a> {
     #[serde(borrow)]
-    path: std::borrow::Cow<'a, str>,
+    path: Cow<'a, str>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
     #[serde(default)]
@@ -52,54 +53,82 @@ pub(crate) struct QueryParameters {
     format: Option<Format>,
 }
 
-pub(crate) async fn query(State(host): State<Arc<Host>>, body: Body) -> Response {
+/// A request that is no request.
+pub(crate) struct BadRequest(Failure);
+
+impl From<Failure> for BadRequest {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl IntoResponse for BadRequest {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            code: &'a str,
+            message: &'a str,
+        }
+        let Self(failure) = self;
+        let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+        respond::json(status, respond::text(&Body { code: failure.code.as_str(), message: &failure.message }))
+    }
+}
+
+pub(crate) async fn query(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
     call(&host, Kind::Query, body).await
 }
 
-pub(crate) async fn mutation(State(host): State<Arc<Host>>, body: Body) -> Response {
+pub(crate) async fn mutation(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
     call(&host, Kind::Mutation, body).await
 }
 
-pub(crate) async fn action(State(host): State<Arc<Host>>, body: Body) -> Response {
+pub(crate) async fn action(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
     call(&host, Kind::Action, body).await
 }
 
 pub(crate) async fn query_by_get(
     State(host): State<Arc<Host>>,
     parameters: Result<Query<QueryParameters>, QueryRejection>,
-) -> Response {
-    match parameters {
-        Ok(Query(QueryParameters { path, args, format })) => {
-            run(&host, Kind::Query, &path, args.as_deref(), format.unwrap_or_default()).await
-        }
-        Err(rejection) => bad_request(&Failure::new(Code::InvalidArgs, rejection.body_text())),
-    }
+) -> Result<Response, BadRequest> {
+    let Query(QueryParameters { path, args, format }) = parameters.map_err(|error| invalid(error.body_text()))?;
+    run(&host, Kind::Query, &path, args.as_deref(), format.unwrap_or_default()).await
 }
 
-async fn call(host: &Host, kind: Kind, body: Body) -> Response {
-    let body = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
-        Ok(body) => body,
-        Err(failure) => return bad_request(&failure),
-    };
-    match serde_json::from_slice::<FunctionCall<'_>>(&body) {
-        Ok(call) => {
-            let args = call.args.map(RawValue::get);
-            run(host, kind, &call.path, args, call.format.unwrap_or_default()).await
-        }
-        Err(error) => {
-            let words = format!("the body is not a call `{{\"path\", \"args\", \"format\"}}`: {error}");
-            bad_request(&Failure::new(Code::InvalidArgs, words))
-        }
-    }
+async fn call(host: &Host, kind: Kind, body: Body) -> Result<Response, BadRequest> {
+    let body = read(host, body).await?;
+    let call: FunctionCall<'_> = parse(&body, r#"a call `{"path", "args", "format"}`"#)?;
+    run(host, kind, &call.path, call.args.map(RawValue::get), call.format.unwrap_or_default()).await
 }
 
-async fn run(host: &Host, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Response {
-    let args = match single_argument(args.unwrap_or("{}")) {
-        Ok(args) => args,
-        Err(error) => return bad_request(&Failure::new(Code::InvalidArgs, error.to_string())),
-    };
-    let answer = answer(host, kind, path, args, format).await;
-    respond::json(StatusCode::OK, body_of(answer, kind, path, format))
+async fn read(host: &Host, body: Body) -> Result<Bytes, BadRequest> {
+    Ok(respond::read_text(body, host.engine.limits().body_bytes_max).await?)
+}
+
+/// What a body says, or that it is not what it should be.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], wanted: &str) -> Result<T, BadRequest> {
+    serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not {wanted}: {error}")))
+}
+
+fn invalid(words: impl Into<String>) -> BadRequest {
+    BadRequest(Failure::new(Code::InvalidArgs, words))
+}
+
+async fn run(host: &Host, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Result<Response, BadRequest> {
+    let body = answered(host, kind, path, args, format).await?;
+    Ok(respond::json(StatusCode::OK, body))
+}
+
+/// The body of an answer.
+async fn answered(
+    host: &Host,
+    kind: Kind,
+    path: &str,
+    args: Option<&str>,
+    format: Format,
+) -> Result<String, BadRequest> {
+    let args = single_argument(args.unwrap_or("{}")).map_err(|error| invalid(error.to_string()))?;
+    Ok(body_of(answer(host, kind, path, args, format).await, kind, path, format))
 }
 
 async fn answer(host: &Host, kind: Kind, path: &str, args: &str, format: Format) -> Answer {
@@ -115,20 +144,16 @@ async fn answer(host: &Host, kind: Kind, path: &str, args: &str, format: Format)
 }
 
 /// `{"ts"}`: the newest timestamp, for [`query_at_ts`].
-pub(crate) async fn query_ts(State(host): State<Arc<Host>>) -> Response {
-    match host.live.get() {
-        Ok(live) => {
-            let ts = stamp(live.timestamp(live.newest()));
-            respond::json(StatusCode::OK, format!(r#"{{"ts":"{}"}}"#, ts.to_base64()))
-        }
-        Err(failure) => bad_request(&failure),
-    }
+pub(crate) async fn query_ts(State(host): State<Arc<Host>>) -> Result<Response, BadRequest> {
+    let live = host.live.get()?;
+    let ts = stamp(live.timestamp(live.newest()));
+    Ok(respond::json(StatusCode::OK, format!(r#"{{"ts":"{}"}}"#, ts.to_base64())))
 }
 
 #[derive(Debug, Deserialize)]
 struct CallAt<'a> {
     #[serde(borrow)]
-    path: std::borrow::Cow<'a, str>,
+    path: Cow<'a, str>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
     #[serde(default)]
@@ -137,29 +162,13 @@ struct CallAt<'a> {
 }
 
 /// A query that shows at least what was committed at a timestamp. It may show more: old states are not kept.
-pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, body: Body) -> Response {
-    let body = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
-        Ok(body) => body,
-        Err(failure) => return bad_request(&failure),
-    };
-    let invalid = |words: String| bad_request(&Failure::new(Code::InvalidArgs, words));
-    let call: CallAt<'_> = match serde_json::from_slice(&body) {
-        Ok(call) => call,
-        Err(error) => return invalid(format!("the body is not a call `{{\"path\", \"args\", \"ts\"}}`: {error}")),
-    };
-    let ts = match Timestamp::from_base64(&call.ts) {
-        Ok(ts) => ts,
-        Err(error) => return invalid(format!("`ts` is not a timestamp: {error}")),
-    };
-    let live = match host.live.get() {
-        Ok(live) => live,
-        Err(failure) => return bad_request(&failure),
-    };
-    if let Err(failure) = live.catch_up(live.position_of(ts.nanos())).await {
-        return bad_request(&failure);
-    }
-    let args = call.args.map(RawValue::get);
-    run(&host, Kind::Query, &call.path, args, call.format.unwrap_or_default()).await
+pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
+    let body = read(&host, body).await?;
+    let call: CallAt<'_> = parse(&body, r#"a call `{"path", "args", "ts"}`"#)?;
+    let ts = Timestamp::from_base64(&call.ts).map_err(|error| invalid(format!("`ts` is not a timestamp: {error}")))?;
+    let live = host.live.get()?;
+    live.catch_up(live.position_of(ts.nanos())).await?;
+    run(&host, Kind::Query, &call.path, call.args.map(RawValue::get), call.format.unwrap_or_default()).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,33 +178,19 @@ struct Batch<'a> {
 }
 
 /// Several queries: `{"queries": [{path, args, format}]}` to `{"results": [...]}`.
-pub(crate) async fn query_batch(State(host): State<Arc<Host>>, body: Body) -> Response {
+pub(crate) async fn query_batch(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
     const QUERIES_MAX: usize = 100;
-    let text = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
-        Ok(body) => body,
-        Err(failure) => return bad_request(&failure),
-    };
-    let batch: Batch<'_> = match serde_json::from_slice(&text) {
-        Ok(batch) => batch,
-        Err(error) => {
-            let words = format!("the body is not `{{\"queries\": [{{\"path\", \"args\", \"format\"}}]}}`: {error}");
-            return bad_request(&Failure::new(Code::InvalidArgs, words));
-        }
-    };
+    let body = read(&host, body).await?;
+    let batch: Batch<'_> = parse(&body, r#"`{"queries": [{"path", "args", "format"}]}`"#)?;
     if batch.queries.len() > QUERIES_MAX {
-        return bad_request(&Failure::new(Code::InvalidArgs, format!("at most {QUERIES_MAX} queries at once")));
+        return Err(invalid(format!("at most {QUERIES_MAX} queries at once")));
     }
     let mut results = Vec::with_capacity(batch.queries.len());
     for call in &batch.queries {
-        let format = call.format.unwrap_or_default();
-        let args = match single_argument(call.args.map_or("{}", RawValue::get)) {
-            Ok(args) => args,
-            Err(error) => return bad_request(&Failure::new(Code::InvalidArgs, error.to_string())),
-        };
-        let answer = answer(&host, Kind::Query, &call.path, args, format).await;
-        results.push(body_of(answer, Kind::Query, &call.path, format));
+        let (args, format) = (call.args.map(RawValue::get), call.format.unwrap_or_default());
+        results.push(answered(&host, Kind::Query, &call.path, args, format).await?);
     }
-    respond::json(StatusCode::OK, format!(r#"{{"results":[{}]}}"#, results.join(",")))
+    Ok(respond::json(StatusCode::OK, format!(r#"{{"results":[{}]}}"#, results.join(","))))
 }
 
 fn body_of(answer: Answer, kind: Kind, path: &str, format: Format) -> String {
@@ -223,14 +218,4 @@ struct ErrorBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error_data: Option<Value>,
     log_lines: &'a [String],
-}
-
-fn bad_request(failure: &Failure) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        code: &'a str,
-        message: &'a str,
-    }
-    let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-    respond::json(status, respond::text(&Body { code: failure.code.as_str(), message: &failure.message }))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
 use convoke_engine::{Engine, EngineError, EngineOptions, LoadError, Reset, Version};
@@ -20,6 +21,9 @@ use crate::outbound::{AllowList, AllowListError, HttpGate};
 /// Connections to Postgres where nothing else is said: enough for two cores of Postgres to be busy, few enough for a
 /// server whose `max_connections` is the usual 100.
 pub const CONNECTIONS_MAX: usize = 20;
+/// How long a client may take nothing of what is sent to it, where nothing else is said: longer than a telephone that
+/// loses its network for a moment.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// What a host needs to start.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct HostConfig {
     pub caller: Caller,
     /// Connections to Postgres.
     pub connections_max: usize,
+    /// How long a client may take nothing of what is sent to it, before its connection is closed.
+    pub stall_max: Duration,
     /// Whether functions may send SQL of their own.
     pub sql: bool,
     /// Static files to serve at `/`.
@@ -112,6 +118,7 @@ pub struct Host {
     pub(crate) invoker: Invoker,
     pub(crate) live: LiveQueries,
     pub(crate) site_dir: Option<PathBuf>,
+    pub(crate) stall_max: Duration,
     project: String,
     /// The database's owner, for syncs.
     admin: tokio_postgres::Config,
@@ -186,6 +193,7 @@ impl Host {
             deployments,
             invoker,
             site_dir: config.site_dir,
+            stall_max: config.stall_max,
             project: config.project,
             admin: config.postgres,
             caller: config.caller,

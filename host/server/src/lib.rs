@@ -18,9 +18,12 @@ mod outbound;
 mod respond;
 mod router;
 mod socket;
+mod stall;
 mod subscribe;
 
 pub use convoke_sync::Caller;
-pub use host::{CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, declared_schema};
+pub use host::{
+    CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, STALL_MAX, declared_schema,
+};
 pub use outbound::{AllowList, AllowListError};
 pub use router::{router, serve};

@@ -7,13 +7,13 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use convoke_model::{Code, Failure};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
 use crate::cors::CorsWhenAsked;
 use crate::host::Host;
+use crate::stall::StallListener;
 use crate::{clean, convex, health, metrics, openapi, respond, socket, subscribe};
 
 /// The routes of a host.
@@ -56,12 +56,7 @@ pub async fn serve<F>(host: Arc<Host>, listener: TcpListener, shutdown: F) -> io
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = listener.tap_io(|stream| {
-        // Answers are written whole; waiting to fill a packet only delays them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
+    let listener = StallListener::new(listener, host.stall_max);
     let stopping = Arc::clone(&host);
     let shutdown = async move {
         shutdown.await;

@@ -13,7 +13,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use convoke_live::{Evaluation, Live, Watcher};
+use convoke_live::{CATCH_UP_MAX, Evaluation, Live, View, Watcher};
 use convoke_model::{Code, Failure, FunctionPath, Kind};
 use futures_util::stream;
 use serde::Deserialize;
@@ -82,11 +82,14 @@ fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Result<Even
     let mut watcher = Watcher::new(live.clone());
     watcher.add(0, &key);
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    // Never less than the client has seen, on whichever host.
+    let position = last_seen.map_or(0, |seen| live.position_of(seen));
     Ok(Events {
         live: live.clone(),
         watcher,
         name,
-        position: 0,
+        position,
+        give_up_at: None,
         last: None,
         last_seen,
         begun: false,
@@ -100,7 +103,10 @@ struct Events {
     live: Live,
     watcher: Watcher,
     name: String,
+    /// Nothing older than this is shown.
     position: u64,
+    /// Until when `position` is waited for, while it cannot be shown.
+    give_up_at: Option<Instant>,
     /// The hash of what was sent last.
     last: Option<u64>,
     /// The timestamp of the last event that the client had before it came back.
@@ -117,7 +123,12 @@ impl Events {
             return Some((Ok(Bytes::from_static(b"retry: 1000\n\n")), self));
         }
         loop {
-            if let Some(event) = self.event() {
+            let view = self.watcher.view(self.position);
+            self.give_up_at = match &view {
+                Some(_) => None,
+                None => self.give_up_at.or_else(|| Some(Instant::now() + CATCH_UP_MAX)),
+            };
+            if let Some(event) = view.and_then(|view| self.event(view)) {
                 self.comment_at = Instant::now() + COMMENT_AFTER;
                 return Some((Ok(event.into()), self));
             }
@@ -125,6 +136,9 @@ impl Events {
                 () = self.watcher.changed() => {}
                 // The client asks again, of whoever serves next.
                 () = stopped(&mut self.stopping) => return None,
+                () = sleep_until(self.give_up_at.unwrap_or(self.comment_at)), if self.give_up_at.is_some() => {
+                    self.give_up();
+                }
                 () = sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + COMMENT_AFTER;
                     return Some((Ok(Bytes::from_static(b": still here\n\n")), self));
@@ -133,9 +147,18 @@ impl Events {
         }
     }
 
+    /// A position that the log has not reached by now is of another database, or of one that was restored: what there is
+    /// is shown. Where it has, a run goes on.
+    fn give_up(&mut self) {
+        self.give_up_at = None;
+        if !self.live.has_heard(self.position) {
+            tracing::debug!(position = self.position, "not reached: this stream begins anew");
+            (self.position, self.last_seen) = (0, None);
+        }
+    }
+
     /// The newest result, where it differs from the one before.
-    fn event(&mut self) -> Option<String> {
-        let view = self.watcher.view(self.position)?;
+    fn event(&mut self, view: View) -> Option<String> {
         let (_, evaluation) = view.results.into_iter().next()?;
         self.position = view.position;
         let ts = self.live.timestamp(view.position);
@@ -145,7 +168,7 @@ impl Events {
         self.last = Some(evaluation.hash);
         // What has held since the client saw it is not sent again.
         if let Some(seen) = self.last_seen.take()
-            && seen >= self.live.timestamp(evaluation.from)
+            && seen >= self.live.timestamp(view.from)
             && seen <= ts
         {
             return None;

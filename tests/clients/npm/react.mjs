@@ -1,17 +1,16 @@
 // ConvexReactClient in a headless Chromium: `page.jsx`, served as the project's site.
 
 import assert from "node:assert/strict";
-import { accessSync, constants, writeFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
+import { MISSING, launchOptions } from "../../browser/chromium.mjs";
 import { api, httpClient, message, newChannel } from "./support.mjs";
 
 const WAIT_MS = 20_000;
-const BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
 const HTML = `<!doctype html><meta charset="utf-8"><title>React</title><div id="root"></div><script src="react.js"></script>`;
 /** Enough for a page to be cut in two. */
 const MANY = 30;
@@ -118,10 +117,10 @@ export async function pagination(context) {
 }
 
 async function inAPage({ url, server }, test, channel = newChannel()) {
-  const executablePath = process.env.CHROMIUM ?? BROWSERS.map(inPath).find(Boolean);
-  if (!executablePath) return `skipped: no Chromium: none of ${BROWSERS.join(", ")} is in PATH, and CHROMIUM is not set`;
+  const options = launchOptions();
+  if (!options) return `skipped: ${MISSING}`;
   await bundle(join(server.project, "public"));
-  const browser = await chromium.launch({ executablePath, headless: true, args: FLAGS });
+  const browser = await chromium.launch(options);
   try {
     const page = await browser.newPage();
     page.setDefaultTimeout(WAIT_MS);
@@ -145,18 +144,4 @@ async function bundle(site) {
     logLevel: "warning",
   });
   writeFileSync(join(site, "react.html"), HTML);
-}
-
-function inPath(name) {
-  return (process.env.PATH ?? "")
-    .split(delimiter)
-    .map((folder) => join(folder, name))
-    .find((file) => {
-      try {
-        accessSync(file, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
 }

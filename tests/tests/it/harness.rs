@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
-use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig};
+use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -52,31 +53,43 @@ impl TestHost {
     }
 
     pub(crate) async fn with_limits(modules: &[&str], limits: Limits) -> Self {
+        Self::with(modules, |config| config.limits = limits).await
+    }
+
+    /// With whatever else a host can be told.
+    pub(crate) async fn with(modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("it_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let cluster = TestCluster::shared().await.expect("a Postgres");
         let postgres = cluster.create_database(&name).await.expect("a database");
-        Self::on(postgres, modules, limits).await
+        Self::on(postgres, modules, change).await
+    }
+
+    /// On a server of the test's own, which it may stop.
+    pub(crate) async fn on_server(postgres: Config, modules: &[&str]) -> Self {
+        Self::on(postgres, modules, |_| {}).await
     }
 
     /// Another host of the same project on the same database.
     pub(crate) async fn beside(other: &Self, modules: &[&str]) -> Self {
-        Self::on(other.postgres.clone(), modules, Limits::default()).await
+        Self::on(other.postgres.clone(), modules, |_| {}).await
     }
 
-    async fn on(postgres: Config, modules: &[&str], limits: Limits) -> Self {
+    async fn on(postgres: Config, modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
         let cache = tempfile::tempdir().expect("a directory");
-        let config = HostConfig {
+        let mut config = HostConfig {
             postgres: postgres.clone(),
             project: "demo".to_owned(),
             caller: Caller::default(),
             cache_dir: cache.path().join("cache"),
-            limits,
+            limits: Limits::default(),
             connections_max: 8,
+            stall_max: STALL_MAX,
             site_dir: Some(workspace().join("public")),
             outbound_allow: vec!["http://127.0.0.1:9".to_owned()],
             sql: true,
         };
+        change(&mut config);
         let host = Host::open(config).await.expect("a host");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -93,6 +106,17 @@ impl TestHost {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until the host follows the log, or does not.
+    pub(crate) async fn until_streaming(&self, wanted: bool) {
+        let live = self.host.live().expect("live queries");
+        let reached = async {
+            while live.is_streaming() != wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the change feed in time");
     }
 
     pub(crate) async fn deploy(&self, modules: &[&str]) -> Result<Deployed, DeployError> {

@@ -2,6 +2,9 @@
 
 mod events;
 mod exactness;
+mod outages;
+mod resume;
+mod stalled;
 
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -35,6 +38,11 @@ pub(crate) struct Event {
 
 impl Subscriber {
     pub(crate) async fn open(host: &TestHost, path: &str, args: &Value, last: Option<u64>) -> Self {
+        Self::open_after(host, path, args, last.map(|last| last.to_string()).as_deref()).await
+    }
+
+    /// With any text for the id of the last event.
+    pub(crate) async fn open_after(host: &TestHost, path: &str, args: &Value, last: Option<&str>) -> Self {
         let stream = TcpStream::connect(host.address()).await.expect("a connection");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
@@ -47,7 +55,7 @@ impl Subscriber {
             .header("host", "localhost")
             .header("accept", "text/event-stream");
         if let Some(last) = last {
-            request = request.header("last-event-id", last.to_string());
+            request = request.header("last-event-id", last);
         }
         let request = request.body(Full::new(Bytes::from(args.to_string()))).expect("a request");
         let response = sender.send_request(request).await.expect("an answer");
@@ -102,6 +110,17 @@ fn parse(block: &str) -> Option<Event> {
         id: field("id")?.parse().expect("a timestamp"),
         data: serde_json::from_str(&field("data")?).expect("JSON"),
     })
+}
+
+/// Sends a message; gives its id.
+pub(crate) async fn send(host: &TestHost, channel: &str, body: &str) -> String {
+    let args = json!({ "channel": channel, "author": "a", "body": body });
+    host.mutation("messages:send", args).await.data().as_str().expect("an id").to_owned()
+}
+
+/// What the messages of an event say.
+pub(crate) fn bodies(data: &Value) -> Vec<&str> {
+    data["data"].as_array().expect("a list").iter().map(|message| message["body"].as_str().expect("a body")).collect()
 }
 
 /// A counter of `/metrics`, with its labels.

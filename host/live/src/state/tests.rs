@@ -229,8 +229,10 @@ fn who_has_seen_a_page_follows_that_page() {
 #[test]
 fn who_waits_for_a_position_is_woken_when_it_is_reached() {
     let mut state = streaming();
-    state.wake_at(110, Arc::new(Notify::new()));
-    state.wake_at(120, Arc::new(Notify::new()));
+    let waiting = [110, 120].map(|position| (position, Arc::new(Notify::new())));
+    for (position, notify) in &waiting {
+        state.wake_at(*position, notify);
+    }
     assert_eq!(state.advance(109).wake.len(), 0);
     assert_eq!(apply(&mut state, 10, 110, 2).wake.len(), 1);
     assert_eq!(state.advance(300).wake.len(), 1);

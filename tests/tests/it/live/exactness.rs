@@ -1,7 +1,8 @@
 //! A subscription runs again exactly when something was written into what it read, and what a client sees together is
 //! of one moment.
 //!
-//! Writers of every kind change the tables of one database at random, through two hosts and past them, while clients
+//! Writers of every kind (mutations and plain SQL, savepoints, rollbacks, transactions in two phases, many rows, truncates)
+//! change the tables of one database at random, through two hosts and past them, while clients
 //! watch several queries each. An oracle follows the log on its own and tells what every query gives after every
 //! transaction. Then it is found that
 //!
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoke_feed::{Feed, FeedEvent, FeedOptions, Transaction};
+use convoke_feed::{ChangeKind, Feed, FeedEvent, FeedOptions, Transaction};
 use convoke_live::{Evaluation, Live, QueryKey, Run, Watcher};
 use convoke_model::{DocumentId, Limits};
 use futures_util::FutureExt;
@@ -31,7 +32,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use workload::Writer;
+use workload::{Writer, Written};
 
 use crate::harness::{TestHost, run};
 
@@ -62,7 +63,6 @@ fn what_is_shown_is_exact() {
         let truth = follow(&scene.hosts[0], end.clone()).await;
         let watching: Vec<_> = (0..8).map(|client| scene.watch(client, seed, end.clone())).collect();
         let written = scene.write(seed, Duration::from_secs(seconds)).await;
-        assert!(written as u64 > 10 * seconds, "seed {seed}: only {written} transactions");
 
         tell_end.send(Some(position(&scene.hosts[0]).await)).expect("listeners");
         let mut shown = Vec::new();
@@ -70,6 +70,7 @@ fn what_is_shown_is_exact() {
             shown.extend(watched.await.unwrap_or_else(|error| panic!("seed {seed}: {error}")));
         }
         let transactions = truth.await.expect("the feed");
+        check_coverage(seed, seconds, written, &transactions);
         let mut ran = Vec::new();
         for (host, runs) in runs.iter_mut().enumerate() {
             while let Ok(run) = runs.try_recv() {
@@ -143,10 +144,8 @@ impl Scene {
         let questions = workload::questions(&fixed).into_iter();
         let questions = questions.map(|(path, args)| Question { path: format!("plans:{path}"), args }).collect();
         let scene = Self { hosts: [first, second], questions: Arc::new(questions), catalog: Catalog { numbers } };
-        for live in scene.lives() {
-            while !live.is_streaming() {
-                sleep(Duration::from_millis(5)).await;
-            }
+        for host in &scene.hosts {
+            host.until_streaming(true).await;
         }
         scene
     }
@@ -155,20 +154,20 @@ impl Scene {
         [0, 1].map(|host: usize| self.hosts[host].host.live().expect("live queries").clone())
     }
 
-    /// Runs all writers; gives the number of transactions.
-    async fn write(&self, seed: u64, time: Duration) -> usize {
+    /// Runs all writers.
+    async fn write(&self, seed: u64, time: Duration) -> Written {
         let until = Instant::now() + time;
         let writer = |number: u64| Writer::new(seed ^ number, until, Duration::from_millis(40));
         let [first, second] = self.lives();
         let host = &self.hosts[0];
-        let writers: Vec<BoxFuture<'_, usize>> = vec![
+        let writers: Vec<BoxFuture<'_, Written>> = vec![
             writer(1).autocommit(host.psql().await).boxed(),
             writer(2).transactions(host.psql().await, "x").boxed(),
             writer(3).transactions(host.psql().await, "y").boxed(),
             writer(4).mutations(first, host.psql().await).boxed(),
             writer(5).mutations(second, host.psql().await).boxed(),
         ];
-        join_all(writers).await.into_iter().sum()
+        join_all(writers).await.into_iter().fold(Written::default(), Written::and)
     }
 
     /// One client: several queries, now and then others, until what it is shown is the end.
@@ -311,6 +310,30 @@ impl Scene {
         let is_asked = |question: &Question| *question.path == *run.key.path && question.args == args;
         self.questions.iter().position(is_asked).expect("a question")
     }
+}
+
+/// Every kind of write has been among them, or the rest proves less than it says.
+fn check_coverage(seed: u64, seconds: u64, written: Written, transactions: &[Arc<Transaction>]) {
+    let all = (written.committed + written.rolled_back) as u64;
+    assert!(all > 10 * seconds, "seed {seed}: only {all} transactions");
+    let Written { rolled_back, undone, prepared_and_committed, prepared_and_rolled_back, .. } = written;
+    for (kind, count) in [
+        ("rolled back", rolled_back),
+        ("with a savepoint that was taken back", undone),
+        ("prepared and committed", prepared_and_committed),
+        ("prepared and rolled back", prepared_and_rolled_back),
+    ] {
+        assert!(count > 0, "seed {seed}: no transaction was {kind}: {written:?}");
+    }
+    let changes = || transactions.iter().flat_map(|transaction| &transaction.changes);
+    let is_seen = [
+        changes().any(|change| matches!(change.kind, ChangeKind::Insert { .. })),
+        changes().any(|change| matches!(change.kind, ChangeKind::Update { .. })),
+        changes().any(|change| matches!(change.kind, ChangeKind::Delete { .. })),
+        changes().any(|change| matches!(change.kind, ChangeKind::Truncate)),
+        transactions.iter().any(|transaction| transaction.changes.len() > 3),
+    ];
+    assert_eq!(is_seen, [true; 5], "seed {seed}: inserts, updates, deletes, truncates, many rows at once");
 }
 
 /// How far behind a snapshot's position a transaction may lie that it lacks: visibility comes after the log.

@@ -21,6 +21,32 @@ pub(super) const FIXED: [&str; 4] = [
     "01890000-0000-7000-8000-000000000004",
 ];
 
+/// What writers have done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) committed: usize,
+    pub(super) rolled_back: usize,
+    /// Savepoints that were taken back, in transactions that went on.
+    pub(super) undone: usize,
+    pub(super) prepared_and_committed: usize,
+    pub(super) prepared_and_rolled_back: usize,
+    /// Mutations that their function refused.
+    pub(super) refused: usize,
+}
+
+impl Written {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            committed: self.committed + other.committed,
+            rolled_back: self.rolled_back + other.rolled_back,
+            undone: self.undone + other.undone,
+            prepared_and_committed: self.prepared_and_committed + other.prepared_and_committed,
+            prepared_and_rolled_back: self.prepared_and_rolled_back + other.prepared_and_rolled_back,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
 /// A writer's own randomness, and when it stops.
 pub(super) struct Writer {
     random: StdRng,
@@ -34,20 +60,19 @@ impl Writer {
     }
 
     /// Statements by themselves.
-    pub(super) async fn autocommit(mut self, psql: Client) -> usize {
-        let mut done = 0;
+    pub(super) async fn autocommit(mut self, psql: Client) -> Written {
+        let mut written = Written::default();
         while self.goes_on().await {
             let statement = self.statement();
-            done += usize::from(run(&psql, &statement).await);
+            written.committed += usize::from(run(&psql, &statement).await);
         }
-        done
+        written
     }
 
     /// Transactions with savepoints, some of which are taken back, and some in two phases.
-    pub(super) async fn transactions(mut self, psql: Client, name: &str) -> usize {
-        let row = psql.query_one("show max_prepared_transactions", &[]).await.expect("a setting");
-        let may_prepare = row.get::<_, &str>(0) != "0";
-        let mut done = 0;
+    pub(super) async fn transactions(mut self, psql: Client, name: &str) -> Written {
+        let mut written = Written::default();
+        let mut prepared = 0_u32;
         while self.goes_on().await {
             let mut statements = vec!["begin".to_owned()];
             for number in 0..self.random.random_range(1..5) {
@@ -63,27 +88,37 @@ impl Writer {
                 });
             }
             let text = statements.join("; ");
-            let prepares = may_prepare && self.random.random_bool(0.2);
-            let end = if self.random.random_bool(0.75) { "commit" } else { "rollback" };
+            let undone = text.matches("rollback to").count();
+            let prepares = self.random.random_bool(0.25);
+            prepared += u32::from(prepares);
+            let commits = if prepares { !prepared.is_multiple_of(3) } else { self.random.random_bool(0.75) };
+            let end = if commits { "commit" } else { "rollback" };
             if prepares {
-                let name = format!("'{name}{done}'");
-                if run(&psql, &format!("{text}; prepare transaction {name}")).await {
-                    sleep(Duration::from_millis(self.random.random_range(0..20))).await;
-                    let ended = psql.batch_execute(&format!("{end} prepared {name}")).await;
-                    ended.expect("the end of what was prepared");
+                let name = format!("'{name}{prepared}'");
+                if !run(&psql, &format!("{text}; prepare transaction {name}")).await {
+                    continue;
                 }
+                sleep(Duration::from_millis(self.random.random_range(0..20))).await;
+                let ended = psql.batch_execute(&format!("{end} prepared {name}")).await;
+                ended.expect("the end of what was prepared");
+                written.prepared_and_committed += usize::from(commits);
+                written.prepared_and_rolled_back += usize::from(!commits);
             } else if run(&psql, &text).await {
                 sleep(Duration::from_millis(self.random.random_range(0..5))).await;
                 psql.batch_execute(end).await.expect("the end of a transaction");
+            } else {
+                continue;
             }
-            done += 1;
+            written.committed += usize::from(commits);
+            written.rolled_back += usize::from(!commits);
+            written.undone += if commits { undone } else { 0 };
         }
-        done
+        written
     }
 
     /// Mutations through a host.
-    pub(super) async fn mutations(mut self, live: Live, psql: Client) -> usize {
-        let mut done = 0;
+    pub(super) async fn mutations(mut self, live: Live, psql: Client) -> Written {
+        let mut written = Written::default();
         while self.goes_on().await {
             let rows = psql
                 .query("select convoke.id('demo.things', _id) from demo.things order by random() limit 4", &[])
@@ -93,9 +128,10 @@ impl Writer {
             let args = json!({ "steps": self.steps(&ids, 0) }).to_string();
             let request = Request { kind: Kind::Mutation, path: "plans:apply", args: &args, encoded: false };
             let (answer, _) = live.mutate(request, &Observe::default()).await;
-            done += usize::from(answer.result.is_ok());
+            written.committed += usize::from(answer.result.is_ok());
+            written.refused += usize::from(answer.result.is_err());
         }
-        done
+        written
     }
 
     async fn goes_on(&mut self) -> bool {
@@ -143,7 +179,11 @@ impl Writer {
         let fixed = FIXED.choose(&mut self.random).expect("an id");
         let padding = "(select string_agg(md5(random()::text), '') from generate_series(1, 160))";
         match self.random.random_range(0..100) {
-            0..16 => format!("insert into demo.things (data) values ('{{\"kind\":\"{kind}\",\"rank\":{rank}}}')"),
+            0..3 => format!(
+                "insert into demo.things (data) select jsonb_build_object('kind', '{kind}', 'rank', ({rank} + n) % 20) \
+                 from generate_series(0, 4) n"
+            ),
+            3..16 => format!("insert into demo.things (data) values ('{{\"kind\":\"{kind}\",\"rank\":{rank}}}')"),
             16..28 => format!("update demo.things set data = data || '{{\"rank\":{rank}}}' where {one}"),
             28..34 => format!("update demo.things set data = data || '{{\"kind\":\"{kind}\"}}' where {one}"),
             34..38 => {

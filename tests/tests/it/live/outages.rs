@@ -1,0 +1,144 @@
+//! The change feed is lost, with its slot or with the whole server: whatever happened meanwhile is shown afterwards.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use convoke_local_postgres::{Durability, LocalPostgres, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::{Subscriber, bodies, metric, send};
+use crate::harness::{TestHost, run};
+
+const EVALUATIONS: &str = "convoke_evaluations_total{function=\"messages:list\"}";
+
+/// Two subscriptions of which a write into `c` concerns the first alone, and what was run for them.
+async fn subscribed(host: &TestHost) -> ([Subscriber; 2], u64) {
+    let mut subscribers = Vec::new();
+    for channel in ["c", "other"] {
+        let mut subscriber = Subscriber::open(host, "messages:list", &json!({ "channel": channel }), None).await;
+        subscriber.next().await;
+        subscribers.push(subscriber);
+    }
+    let subscribers = subscribers.try_into().ok().expect("two of them");
+    (subscribers, metric(host, EVALUATIONS).await)
+}
+
+async fn write(psql: &Client, body: &str) {
+    let row = json!({ "channel": "c", "author": "a", "body": body }).to_string();
+    let insert = "insert into demo.messages (data) values ($1::text::jsonb)";
+    psql.execute(insert, &[&row]).await.expect("a row");
+}
+
+/// Both subscribers are up to date: the first has a new result, the second was run again and has none.
+async fn all_run_again(host: &TestHost, [concerned, other]: &mut [Subscriber; 2], before: u64, shown: &[&str]) {
+    let mut event = concerned.next().await;
+    // Some of it may have been seen before the rest.
+    while bodies(&event.data) != shown {
+        event = concerned.next().await;
+    }
+    for _ in 0..200 {
+        if metric(host, EVALUATIONS).await >= before + 2 {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(metric(host, EVALUATIONS).await >= before + 2, "every query is run again");
+    assert!(other.is_silent(Duration::from_millis(200)).await, "the same result is no event");
+}
+
+#[test]
+fn a_lost_connection_is_a_gap_and_nothing_is_missed() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let (mut subscribers, before) = subscribed(&host).await;
+        let psql = host.psql().await;
+        psql.batch_execute(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database(); \
+             insert into demo.messages (data) values ('{\"channel\":\"c\",\"author\":\"a\",\"body\":\"in the gap\"}')",
+        )
+        .await
+        .expect("a termination");
+        all_run_again(&host, &mut subscribers, before, &["in the gap"]).await;
+        send(&host, "c", "after").await;
+        assert_eq!(bodies(&subscribers[0].next().await.data), ["in the gap", "after"]);
+        assert_eq!(metric(&host, "convoke_feed_reconnects_total").await, 1);
+    });
+}
+
+#[test]
+fn a_slot_that_is_dropped_by_hand_is_a_gap() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let (mut subscribers, before) = subscribed(&host).await;
+        let psql = host.psql().await;
+        let slot = "select slot_name::text, active_pid from pg_replication_slots where database = current_database()";
+        let row = psql.query_one(slot, &[]).await.expect("one slot");
+        let (slot, pid): (String, i32) = (row.get(0), row.get(1));
+        let drop = "select pg_drop_replication_slot($1)";
+        let refused = psql.execute(drop, &[&slot]).await.expect_err("a slot in use");
+        assert_eq!(refused.code(), Some(&SqlState::OBJECT_IN_USE));
+        psql.execute("select pg_terminate_backend($1)", &[&pid]).await.expect("a termination");
+        // It is temporary, and may go by itself before it is dropped.
+        while let Err(error) = psql.execute(drop, &[&slot]).await {
+            if error.code() != Some(&SqlState::OBJECT_IN_USE) {
+                assert_eq!(error.code(), Some(&SqlState::UNDEFINED_OBJECT));
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        write(&psql, "in the gap").await;
+        all_run_again(&host, &mut subscribers, before, &["in the gap"]).await;
+        send(&host, "c", "after").await;
+        assert_eq!(bodies(&subscribers[0].next().await.data), ["in the gap", "after"]);
+    });
+}
+
+#[test]
+fn a_server_that_crashes_and_comes_back_is_a_gap() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        // Open to pass, for an unprivileged server.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("permissions");
+        let options = Options { durability: Durability::Fast, ..Options::new(directory.path().join("postgres")) };
+        let server = LocalPostgres::start(&options).await.expect("a server");
+        let host = TestHost::on_server(server.config(), &["messages"]).await;
+        let (mut subscribers, before) = subscribed(&host).await;
+        let psql = host.psql().await;
+        let row = |body: &str| json!({ "channel": "c", "author": "a", "body": body }).to_string();
+        psql.batch_execute(&format!(
+            "begin; insert into demo.messages (data) values ('{}'); prepare transaction 'kept'; \
+             begin; insert into demo.messages (data) values ('{}'); prepare transaction 'lost'; \
+             begin; insert into demo.messages (data) values ('{}')",
+            row("prepared"),
+            row("taken back"),
+            row("never committed"),
+        ))
+        .await
+        .expect("transactions");
+
+        // What `pg_ctl restart -m immediate` does.
+        let pid = i32::try_from(server.pid()).expect("a process");
+        kill(Pid::from_raw(pid), Signal::SIGQUIT).expect("a server that runs");
+        server.exited().await;
+        host.until_streaming(false).await;
+        drop(server);
+        let server = LocalPostgres::start(&options).await.expect("the same server");
+        let psql = host.psql().await;
+        write(&psql, "in the gap").await;
+        // What is prepared outlives the server. Until its end there is no slot.
+        psql.batch_execute("rollback prepared 'lost'").await.expect("a prepared transaction");
+        psql.batch_execute("commit prepared 'kept'").await.expect("a prepared transaction");
+        all_run_again(&host, &mut subscribers, before, &["prepared", "in the gap"]).await;
+        send(&host, "c", "after").await;
+        assert_eq!(bodies(&subscribers[0].next().await.data).last(), Some(&"after"));
+        drop(subscribers);
+        drop(host);
+        server.stop().await;
+    });
+}
