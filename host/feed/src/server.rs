@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use convoke_postgres::Config;
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls};
 
 use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, addresses, ask, connect};
 use crate::error::FeedError;
@@ -61,7 +61,7 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
 pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
     let server = Server::connect(postgres).await?;
     let system = server.facts.system;
-    let (client, connection) = postgres.connect(NoTls).await?;
+    let (client, connection) = postgres.connect().await?;
     let connection = tokio::spawn(connection);
     client.batch_execute(&publish_tables(publication, schema)).await?;
     drop(client);

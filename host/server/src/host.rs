@@ -25,7 +25,7 @@ pub const CONNECTIONS_MAX: usize = 20;
 #[derive(Debug, Clone)]
 pub struct HostConfig {
     /// The database, as its owner: functions run as the project's role, which the host makes with it.
-    pub postgres: tokio_postgres::Config,
+    pub postgres: convoke_postgres::Config,
     /// The project's name, and so its tables' schema in Postgres.
     pub project: String,
     /// Where compiled components are kept; only this host may write there.
@@ -114,7 +114,7 @@ pub struct Host {
     pub(crate) site_dir: Option<PathBuf>,
     project: String,
     /// The database's owner, for syncs.
-    admin: tokio_postgres::Config,
+    admin: convoke_postgres::Config,
     caller: Caller,
     warnings: Vec<Warning>,
     /// Deploys take turns.

@@ -17,13 +17,13 @@ const EVALUATIONS_MAX: usize = 12;
 #[derive(Debug)]
 pub(crate) struct LiveQueries {
     live: Result<Live, String>,
-    postgres: tokio_postgres::Config,
+    postgres: convoke_postgres::Config,
 }
 
 impl LiveQueries {
     /// Begins to follow the database; what is against it is told once, in the log.
     pub(crate) async fn open(
-        postgres: tokio_postgres::Config,
+        postgres: convoke_postgres::Config,
         project: &str,
         invoker: Invoker,
         deployments: Arc<Deployments>,

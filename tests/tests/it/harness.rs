@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
+use convoke_postgres::Config;
 use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -19,7 +20,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 /// Runs a test on the runtime that all tests share: the server of Postgres and its connections outlive each of them.
 pub(crate) fn run<F: Future<Output = ()>>(test: F) {
@@ -64,7 +65,8 @@ impl TestHost {
         Self::on(other.postgres.clone(), modules, Limits::default()).await
     }
 
-    async fn on(postgres: Config, modules: &[&str], limits: Limits) -> Self {
+    /// A host on a database of one's own.
+    pub(crate) async fn on(postgres: Config, modules: &[&str], limits: Limits) -> Self {
         let cache = tempfile::tempdir().expect("a directory");
         let config = HostConfig {
             postgres: postgres.clone(),
@@ -149,7 +151,7 @@ impl TestHost {
 
     /// A connection of the test's own, as psql would have.
     pub(crate) async fn psql(&self) -> Client {
-        let (client, connection) = self.postgres.connect(NoTls).await.expect("a connection");
+        let (client, connection) = self.postgres.connect().await.expect("a connection");
         tokio::spawn(connection);
         client
     }

@@ -12,3 +12,4 @@ mod reference;
 mod swaps;
 mod things;
 mod tidy;
+mod tls;
