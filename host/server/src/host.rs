@@ -179,7 +179,7 @@ impl Host {
         let live =
             LiveQueries::open(config.postgres.clone(), &config.project, invoker.clone(), Arc::clone(&deployments))
                 .await;
-        Ok(Arc::new(Self {
+        let host = Arc::new(Self {
             live,
             engine,
             store,
@@ -192,7 +192,9 @@ impl Host {
             warnings: provisioned.warnings,
             deploying: Mutex::new(()),
             stopping: watch::Sender::new(false),
-        }))
+        });
+        crate::forget::start(&host);
+        Ok(host)
     }
 
     /// Loads components, brings the tables to what they declare, and switches to them at once. Calls that run finish on
