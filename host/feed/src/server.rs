@@ -10,7 +10,7 @@ use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, add
 use crate::error::FeedError;
 use crate::event::System;
 use crate::provider::Provider;
-use crate::publication::publish_tables;
+use crate::publication::publish;
 use convoke_model::chain;
 
 /// A database from which a change feed can be had.
@@ -61,11 +61,7 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
 pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
     let server = Server::connect(postgres).await?;
     let system = server.facts.system;
-    let (client, connection) = postgres.connect().await?;
-    let connection = tokio::spawn(connection);
-    client.batch_execute(&publish_tables(publication, schema)).await?;
-    drop(client);
-    connection.abort();
+    publish(postgres, publication, schema).await?;
     Ok(system)
 }
 

@@ -10,7 +10,7 @@ use convoke_invoke::Invoker;
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreError, StoreOptions};
-use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, Warning};
+use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, SyncPlan, Warning};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
@@ -220,19 +220,23 @@ impl Host {
             }
         }
         let mut schema = merged(components.iter().map(|(module, version)| (module, &**version)))?;
-        self.sync(&mut schema).await?;
+        let synced = self.sync(&mut schema).await?;
         let removed = before.components().keys().filter(|module| !components.contains_key(*module)).cloned().collect();
         let deployment = Deployment::new(components, schema)?;
         let functions =
             deployment.functions().into_iter().map(|function| (function.path().to_string(), function.kind())).collect();
+        match synced {
+            Some(_) => self.live.follow_new_tables().await,
+            None => self.live.follow_other_tables(),
+        }
         self.deployments.switch(deployment);
         crate::fill::start(self, &self.deployments.current());
-        self.live.redeployed(&self.project).await;
+        self.live.redeployed();
         Ok(Deployed { functions, changed, removed })
     }
 
-    /// Applies what only adds; anything else is an error that carries the plan.
-    async fn sync(&self, schema: &mut Schema) -> Result<(), SyncError> {
+    /// Applies what only adds, and gives the plan where there was any; anything else is an error that carries the plan.
+    async fn sync(&self, schema: &mut Schema) -> Result<Option<SyncPlan>, SyncError> {
         let options = ApplyOptions { caller: self.caller.clone(), ..ApplyOptions::default() };
         let project = &self.project;
         let mut watch = |progress: Progress<'_>| match progress {
@@ -243,7 +247,7 @@ impl Host {
             }
             _ => {}
         };
-        convoke_sync::advance(&self.admin, project, schema, &options, &mut watch).await.map(|_| ())
+        convoke_sync::advance(&self.admin, project, schema, &options, &mut watch).await
     }
 
     /// What the database keeps apart less than it should.
