@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use convoke_model::{Database, DatabaseError, DocumentId, Limits, Schema, TableManifest, Tables, key};
+use convoke_postgres::Config;
 use convoke_store::{CallDatabase, CallOptions, Isolation, Store, StoreOptions};
 use convoke_sync::ApplyOptions;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 #[derive(Parser)]
@@ -98,7 +99,7 @@ impl Workload {
 
 impl Bench {
     async fn open(config: &Config) -> Result<Self> {
-        let (hand, connection) = config.connect(NoTls).await.context("cannot connect")?;
+        let (hand, connection) = config.connect().await.context("cannot connect")?;
         tokio::spawn(connection);
         hand.batch_execute(&format!("drop schema if exists {PROJECT} cascade; set jit = off")).await?;
         let manifest: Vec<TableManifest> = serde_json::from_value(json!([{

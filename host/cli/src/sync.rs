@@ -2,11 +2,11 @@
 
 use convoke_local_postgres::{Database, Options};
 use convoke_model::Schema;
+use convoke_postgres::Config;
 use convoke_project::{Builder, Profile, Project};
 use convoke_server::{Caller, ComponentSource, DeployError};
 use convoke_sync::{ApplyOptions, PlanOptions, Progress, SyncError, SyncPlan, Warning};
 use serde::Serialize;
-use tokio_postgres::Config;
 
 use crate::args::SyncArgs;
 use crate::dev::{self, address};

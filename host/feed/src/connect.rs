@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use convoke_postgres::{Config, Transport};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host};
 
 use crate::error::FeedError;
 use crate::provider::Provider;
@@ -39,13 +39,20 @@ pub(crate) struct Connection {
     pub(crate) address: Address,
     pub(crate) role: String,
     pub(crate) cancel: CancelKey,
+    config: Config,
 }
 
 /// Where a server listens.
 #[derive(Debug, Clone)]
 pub(crate) enum Address {
     Unix(PathBuf),
-    Tcp(String, u16),
+    Tcp {
+        /// A name or a number.
+        host: String,
+        port: u16,
+        /// What its certificate is to be for.
+        name: String,
+    },
 }
 
 /// What stops a running command, sent over a connection of its own.
@@ -59,16 +66,13 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => path.display().fmt(f),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
         }
     }
 }
 
 /// The servers that the settings name, in order.
 pub(crate) fn addresses(config: &Config) -> Result<Vec<Address>, FeedError> {
-    if config.get_ssl_mode() == SslMode::Require || config.get_channel_binding() == ChannelBinding::Require {
-        return Err(FeedError::Tls);
-    }
     let (hosts, numbers) = (config.get_hosts(), config.get_hostaddrs());
     let ports = config.get_ports();
     let count = hosts.len().max(numbers.len());
@@ -82,8 +86,11 @@ pub(crate) fn addresses(config: &Config) -> Result<Vec<Address>, FeedError> {
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(PORT);
         // The number saves the look-up of the name, which is then only for certificates.
         match (numbers.get(index), hosts.get(index)) {
-            (Some(number), _) => Ok(Address::Tcp(number.to_string(), port)),
-            (None, Some(Host::Tcp(name))) => Ok(Address::Tcp(name.clone(), port)),
+            (Some(number), Some(Host::Tcp(name))) => {
+                Ok(Address::Tcp { host: number.to_string(), port, name: name.clone() })
+            }
+            (Some(number), _) => Ok(Address::Tcp { host: number.to_string(), port, name: number.to_string() }),
+            (None, Some(Host::Tcp(name))) => Ok(Address::Tcp { host: name.clone(), port, name: name.clone() }),
             (None, Some(Host::Unix(directory))) => Ok(Address::Unix(directory.join(format!(".s.PGSQL.{port}")))),
             (None, None) => Err(FeedError::Config("there have to be as many `hostaddr` as hosts")),
         }
@@ -96,13 +103,13 @@ pub(crate) async fn connect(config: &Config, address: Address, purpose: Purpose)
     let limit = config.get_connect_timeout().copied().filter(|limit| !limit.is_zero()).unwrap_or(CONNECT_MAX);
     let role = role(config)?;
     let opened = async {
-        let mut wire = open(&address).await?;
-        let cancel = start(&mut wire, config, &role, purpose).await?;
+        let (mut wire, end_point) = open(config, &address).await?;
+        let cancel = start(&mut wire, config, &role, purpose, end_point).await?;
         Ok((wire, cancel))
     };
     let opened = timeout(limit, opened).await.map_err(|_| FeedError::Timeout { after: limit })?;
     let (wire, cancel) = opened.map_err(|error| explain(error, config, &role))?;
-    Ok(Connection { wire, address, role, cancel })
+    Ok(Connection { wire, address, role, cancel, config: config.clone() })
 }
 
 /// Names what a refusal means, where only the settings are known.
@@ -114,14 +121,21 @@ fn explain(error: FeedError, config: &Config, role: &str) -> FeedError {
     }
 }
 
-async fn open(address: &Address) -> Result<Wire, FeedError> {
+/// Opens a socket, encrypted as the settings ask. With it comes what a password can be bound to.
+async fn open(config: &Config, address: &Address) -> Result<(Wire, Option<Vec<u8>>), FeedError> {
     let unreachable = |source| FeedError::Unreachable { address: address.to_string(), source };
     match address {
-        Address::Unix(path) => Ok(Wire::new(UnixStream::connect(path).await.map_err(unreachable)?)),
-        Address::Tcp(host, port) => {
+        Address::Unix(path) => Ok((Wire::new(UnixStream::connect(path).await.map_err(unreachable)?), None)),
+        Address::Tcp { host, port, name } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
             stream.set_nodelay(true)?;
-            Ok(Wire::new(stream))
+            match config.secure(stream, name).await?? {
+                Transport::Plain(stream) => Ok((Wire::new(stream), None)),
+                Transport::Tls(stream) => {
+                    let end_point = stream.end_point();
+                    Ok((Wire::new(stream), end_point))
+                }
+            }
         }
     }
 }
@@ -135,7 +149,13 @@ fn role(config: &Config) -> Result<String, FeedError> {
     user.map(|user| user.name).ok_or(FeedError::Config("they name no user"))
 }
 
-async fn start(wire: &mut Wire, config: &Config, role: &str, purpose: Purpose) -> Result<CancelKey, FeedError> {
+async fn start(
+    wire: &mut Wire,
+    config: &Config,
+    role: &str,
+    purpose: Purpose,
+    end_point: Option<Vec<u8>>,
+) -> Result<CancelKey, FeedError> {
     let application = config.get_application_name().unwrap_or("convoke feed");
     let mut parameters = vec![("client_encoding", "UTF8"), ("user", role), ("application_name", application)];
     parameters.extend(config.get_dbname().map(|name| ("database", name)));
@@ -148,7 +168,7 @@ async fn start(wire: &mut Wire, config: &Config, role: &str, purpose: Purpose) -
         }
     }
     wire.send(|out| frontend::startup_message(parameters, out)).await?;
-    authenticate(wire, config, role).await?;
+    authenticate(wire, config, role, end_point).await?;
     // Poolers may give none: then nothing can be cancelled.
     let mut cancel = CancelKey { process_id: 0, secret_key: 0 };
     loop {
@@ -169,13 +189,22 @@ async fn message(wire: &mut Wire, expected: &'static str) -> Result<Message, Fee
     }
 }
 
-async fn authenticate(wire: &mut Wire, config: &Config, role: &str) -> Result<(), FeedError> {
+async fn authenticate(
+    wire: &mut Wire,
+    config: &Config,
+    role: &str,
+    end_point: Option<Vec<u8>>,
+) -> Result<(), FeedError> {
     const EXPECTED: &str = "a request for authentication";
     let password = || {
         let missing = || FeedError::Authentication("a password is asked for, and the settings hold none".to_owned());
         config.get_password().ok_or_else(missing)
     };
-    match message(wire, EXPECTED).await? {
+    let asked = message(wire, EXPECTED).await?;
+    if config.get_channel_binding() == ChannelBinding::Require && !matches!(asked, Message::AuthenticationSasl(_)) {
+        return Err(FeedError::Authentication(UNBOUND.to_owned()));
+    }
+    match asked {
         Message::AuthenticationOk => return Ok(()),
         Message::AuthenticationCleartextPassword => {
             let password = password()?;
@@ -185,7 +214,9 @@ async fn authenticate(wire: &mut Wire, config: &Config, role: &str) -> Result<()
             let answer = md5_hash(role.as_bytes(), password()?, body.salt());
             wire.send(|out| frontend::password_message(answer.as_bytes(), out)).await?;
         }
-        Message::AuthenticationSasl(body) => scram(wire, &body, password()?).await?,
+        Message::AuthenticationSasl(body) => {
+            scram(wire, &body, password()?, config.get_channel_binding(), end_point).await?;
+        }
         Message::AuthenticationGss
         | Message::AuthenticationKerberosV5
         | Message::AuthenticationScmCredential
@@ -201,16 +232,34 @@ async fn authenticate(wire: &mut Wire, config: &Config, role: &str) -> Result<()
     }
 }
 
-/// SCRAM-SHA-256; both sides prove that they know the password.
-async fn scram(wire: &mut Wire, body: &AuthenticationSaslBody, password: &[u8]) -> Result<(), FeedError> {
+const UNBOUND: &str = "`channel_binding=require` demands SCRAM over TLS, which the server does not offer";
+
+/// SCRAM-SHA-256; both sides prove that they know the password, and over TLS, that nobody is between them.
+async fn scram(
+    wire: &mut Wire,
+    body: &AuthenticationSaslBody,
+    password: &[u8],
+    wanted: ChannelBinding,
+    end_point: Option<Vec<u8>>,
+) -> Result<(), FeedError> {
     const EXPECTED: &str = "a step of SCRAM";
     let refused = |error: std::io::Error| FeedError::Authentication(error.to_string());
     let mechanisms: Vec<&str> = body.mechanisms().collect()?;
-    if !mechanisms.contains(&sasl::SCRAM_SHA_256) {
+    let end_point = end_point.filter(|_| wanted != ChannelBinding::Disable);
+    let (mechanism, binding) = match end_point {
+        Some(end_point) if mechanisms.contains(&sasl::SCRAM_SHA_256_PLUS) => {
+            (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(end_point))
+        }
+        _ if wanted == ChannelBinding::Require => return Err(FeedError::Authentication(UNBOUND.to_owned())),
+        // That we could have bound it is part of what is signed: whoever took the offer away is found out.
+        Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+        None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+    };
+    if !mechanisms.contains(&mechanism) {
         return Err(FeedError::Authentication(format!("of {mechanisms:?} none is known")));
     }
-    let mut scram = sasl::ScramSha256::new(password, sasl::ChannelBinding::unsupported());
-    wire.send(|out| frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), out)).await?;
+    let mut scram = sasl::ScramSha256::new(password, binding);
+    wire.send(|out| frontend::sasl_initial_response(mechanism, scram.message(), out)).await?;
     let Message::AuthenticationSaslContinue(step) = message(wire, EXPECTED).await? else {
         return Err(unexpected(EXPECTED));
     };
@@ -226,12 +275,12 @@ async fn scram(wire: &mut Wire, body: &AuthenticationSaslBody, password: &[u8]) 
 /// has gone, and would keep the slot that it is making.
 #[derive(Debug)]
 pub(crate) struct CancelOnDrop {
-    target: Option<(Address, CancelKey)>,
+    target: Option<(Config, Address, CancelKey)>,
 }
 
 impl CancelOnDrop {
     pub(crate) fn new(connection: &Connection) -> Self {
-        Self { target: Some((connection.address.clone(), connection.cancel)) }
+        Self { target: Some((connection.config.clone(), connection.address.clone(), connection.cancel)) }
     }
 
     /// Nothing is running any more.
@@ -242,11 +291,11 @@ impl CancelOnDrop {
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        let Some((address, key)) = self.target.take() else { return };
+        let Some((config, address, key)) = self.target.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             let sent = async {
-                let mut wire = open(&address).await?;
+                let (mut wire, _) = open(&config, &address).await?;
                 let write = |out: &mut bytes::BytesMut| {
                     frontend::cancel_request(key.process_id, key.secret_key, out);
                     Ok(())
@@ -289,12 +338,5 @@ mod tests {
         assert_eq!(of("host=a,b port=7").unwrap(), ["a:7", "b:7"]);
         assert_eq!(of("host=a hostaddr=127.0.0.1").unwrap(), ["127.0.0.1:5432"]);
         assert!(matches!(of("user=x"), Err(FeedError::Config(_))));
-    }
-
-    #[test]
-    fn tls_is_refused_and_not_forgotten() {
-        assert!(matches!(of("host=a sslmode=require"), Err(FeedError::Tls)));
-        assert!(matches!(of("host=a channel_binding=require"), Err(FeedError::Tls)));
-        assert!(of("host=a sslmode=prefer").is_ok());
     }
 }

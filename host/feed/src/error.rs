@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use convoke_postgres::{ConnectError, TlsError};
 use thiserror::Error;
 
 use crate::decode::DecodeError;
@@ -14,8 +15,8 @@ use crate::provider::Provider;
 pub enum FeedError {
     #[error("the connection settings cannot be used: {0}")]
     Config(&'static str),
-    #[error("the change feed cannot use TLS, which the connection settings require")]
-    Tls,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot connect to Postgres at {address}")]
     Unreachable {
         address: String,
@@ -58,6 +59,15 @@ pub enum FeedError {
     Statement(#[from] tokio_postgres::Error),
 }
 
+impl From<ConnectError> for FeedError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Tls(error) => Self::Tls(error),
+            ConnectError::Postgres(error) => Self::Statement(error),
+        }
+    }
+}
+
 /// An error response of Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError {
@@ -78,9 +88,7 @@ impl FeedError {
     /// What to do, for a person who runs the database.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Tls => Some(
-                "use `sslmode=disable` or `sslmode=prefer` inside of a private network, or a unix socket".to_owned(),
-            ),
+            Self::Tls(error) => error.hint(),
             Self::Standby { .. } => Some("name the primary's host, beside this one or in its place".to_owned()),
             Self::WalLevel { provider, .. } => Some(provider.enable().to_owned()),
             Self::NoReplicationRight { role, provider } => Some(provider.grant(role)),
@@ -129,7 +137,7 @@ impl FeedError {
         matches!(
             self,
             Self::Config(_)
-                | Self::Tls
+                | Self::Tls(_)
                 | Self::Authentication(_)
                 | Self::Version { .. }
                 | Self::WalLevel { .. }

@@ -88,6 +88,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 async fn keep_up(options: FeedOptions, outlet: Outlet, metrics: Arc<FeedMetrics>, request: PositionRequest) {
     let mut generation = 0;
     let mut backoff = BACKOFF_MIN;
+    let mut told = String::new();
     loop {
         let opened = select! {
             () = outlet.closed() => return,
@@ -96,6 +97,7 @@ async fn keep_up(options: FeedOptions, outlet: Outlet, metrics: Arc<FeedMetrics>
         match opened {
             Ok(stream) => {
                 generation += 1;
+                told.clear();
                 let begin = Instant::now();
                 let end = follow(stream, generation, &outlet, &metrics).await;
                 let End::Gap(reason) = end else { return };
@@ -106,7 +108,7 @@ async fn keep_up(options: FeedOptions, outlet: Outlet, metrics: Arc<FeedMetrics>
                     backoff = BACKOFF_MIN;
                 }
             }
-            Err(error) => tell(&error, backoff),
+            Err(error) => tell(&error, backoff, &mut told),
         }
         select! {
             () = outlet.closed() => return,
@@ -126,9 +128,15 @@ async fn follow(stream: Stream<'_>, generation: u64, outlet: &Outlet, metrics: &
     end
 }
 
-fn tell(error: &FeedError, backoff: Duration) {
+/// The same reason again is no news.
+fn tell(error: &FeedError, backoff: Duration, told: &mut String) {
     let text = chain(error);
     let hint = error.hint().unwrap_or_default();
+    if text == *told {
+        tracing::debug!(error = %text, ?backoff, "still no change feed");
+        return;
+    }
+    told.clone_from(&text);
     if error.needs_a_person() {
         tracing::error!(error = %text, hint, ?backoff, "there is no change feed");
     } else {

@@ -40,6 +40,6 @@ pub use feed::{Feed, PositionRequest};
 pub use metrics::FeedMetrics;
 pub use options::FeedOptions;
 pub use provider::Provider;
-pub use publication::{Coverage, ensure_publication};
+pub use publication::{Coverage, ensure_publication, publish};
 pub use server::{Probe, SlotProbe, prepare, probe};
 pub use snapshot::{Snapshot, SnapshotError, widen};

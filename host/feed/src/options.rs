@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Config;
+use convoke_postgres::Config;
 
 /// What to follow, and within which limits. Made once a host.
 #[derive(Debug, Clone)]
 pub struct FeedOptions {
-    /// A direct connection to the primary, not through a pooler, and without TLS. Hosts, ports, user, password, database, `options`,
-    /// `application_name` and `connect_timeout` count; of several hosts the first one that is a primary is taken.
+    /// A direct connection to the primary, not through a pooler. Hosts, ports, user, password, database, `options`,
+    /// `application_name`, `connect_timeout` and TLS count; of several hosts the first one that is a primary is taken.
     ///
     /// `synchronous_standby_names = '*'` on the server would take the feed for a standby, and make commits wait up to
     /// `status_interval` for it: the standbys have to be named there.

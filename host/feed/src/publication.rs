@@ -1,5 +1,6 @@
 //! Which tables are followed.
 
+use convoke_postgres::Config;
 use convoke_sql::{quote_identifier, quote_literal};
 use tokio_postgres::Client;
 
@@ -40,6 +41,53 @@ pub async fn ensure_publication(client: &Client, publication: &str, schema: &str
     Ok(Coverage::Tables(tables))
 }
 
+/// Has the publication list the tables that the schema has now, as [`ensure_publication`] does for who is no superuser;
+/// gives those that it did not list before. One connection, and one query where there is nothing to do.
+///
+/// # Errors
+/// When Postgres cannot be reached or refuses.
+pub async fn publish(postgres: &Config, publication: &str, schema: &str) -> Result<Vec<String>, FeedError> {
+    let (client, connection) = postgres.connect().await?;
+    let connection = tokio::spawn(connection);
+    let asked = client.query_one(&missing_tables(publication, schema), &[]).await?;
+    let (exists, missing): (bool, Vec<String>) = (asked.try_get(0)?, asked.try_get(1)?);
+    if !exists || !missing.is_empty() {
+        client.batch_execute(&publish_tables(publication, schema)).await?;
+    }
+    drop(client);
+    connection.abort();
+    Ok(missing)
+}
+
+/// Whether there is such a publication, and what it lacks.
+fn missing_tables(publication: &str, schema: &str) -> String {
+    format!(
+        "select exists (select from pg_publication where pubname = {}), array(select c.relname::text {} order by 1)",
+        quote_literal(publication),
+        from_missing(&quote_literal(publication), &quote_literal(schema))
+    )
+}
+
+/// The tables of a schema (`c`) that can be published and are not.
+fn from_missing(publication: &str, schema: &str) -> String {
+    format!(
+        "from pg_class c
+    join pg_namespace s on s.oid = c.relnamespace
+    left join pg_publication p on p.pubname = {publication}
+    where s.nspname = {schema} and c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
+      and (
+        c.relreplident = 'f'
+        or exists (
+          select from pg_index i
+          where i.indrelid = c.oid and (i.indisreplident or (c.relreplident = 'd' and i.indisprimary))
+        )
+      )
+      and p.puballtables is not true
+      and not exists (select from pg_publication_namespace n where n.pnpubid = p.oid and n.pnnspid = s.oid)
+      and not exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid)"
+    )
+}
+
 const SCHEMA_COVERED: &str = "select 1 from pg_publication_namespace n join pg_publication p on p.oid = n.pnpubid \
      join pg_namespace s on s.oid = n.pnnspid where p.pubname = $1 and s.nspname = $2";
 const TABLES_COVERED: &str = "select c.relname::text from pg_publication_rel r join pg_publication p on p.oid = r.prpubid \
@@ -71,9 +119,9 @@ end"
 }
 
 /// For everybody else: adds what is missing, and nothing where the schema is covered already.
-pub(crate) fn publish_tables(publication: &str, schema: &str) -> String {
+fn publish_tables(publication: &str, schema: &str) -> String {
     let (name, text) = (quote_identifier(publication), quote_literal(publication));
-    let schema_text = quote_literal(schema);
+    let from_missing = from_missing(&text, &quote_literal(schema));
     block(&format!(
         "declare
   missing text;
@@ -83,20 +131,7 @@ begin
     create publication {name};
   end if;
   select string_agg(format('%I.%I', s.nspname, c.relname), ', ' order by c.relname) into missing
-    from pg_class c
-    join pg_namespace s on s.oid = c.relnamespace
-    join pg_publication p on p.pubname = {text}
-    where s.nspname = {schema_text} and c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
-      and (
-        c.relreplident = 'f'
-        or exists (
-          select from pg_index i
-          where i.indrelid = c.oid and (i.indisreplident or (c.relreplident = 'd' and i.indisprimary))
-        )
-      )
-      and not p.puballtables
-      and not exists (select from pg_publication_namespace n where n.pnpubid = p.oid and n.pnnspid = s.oid)
-      and not exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid);
+    {from_missing};
   if missing is not null then
     execute 'alter publication ' || quote_ident({text}) || ' add table ' || missing;
   end if;

@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use convoke_postgres::Config;
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls};
 
 use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, addresses, ask, connect};
 use crate::error::FeedError;
 use crate::event::System;
 use crate::provider::Provider;
-use crate::publication::publish_tables;
+use crate::publication::publish;
 use convoke_model::chain;
 
 /// A database from which a change feed can be had.
@@ -61,11 +61,7 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
 pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
     let server = Server::connect(postgres).await?;
     let system = server.facts.system;
-    let (client, connection) = postgres.connect(NoTls).await?;
-    let connection = tokio::spawn(connection);
-    client.batch_execute(&publish_tables(publication, schema)).await?;
-    drop(client);
-    connection.abort();
+    publish(postgres, publication, schema).await?;
     Ok(system)
 }
 

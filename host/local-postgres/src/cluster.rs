@@ -33,8 +33,8 @@ use crate::{
     spawn,
 };
 
-/// Named in the socket's file name only: nothing listens on a port.
-pub(crate) const PORT: u16 = 5432;
+/// Named in the socket's file name only, unless a port is asked for.
+const PORT: u16 = 5432;
 /// The longest path of a socket, without the final NUL.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// A log longer than this is set aside at the next start.
@@ -50,6 +50,8 @@ pub(crate) struct Cluster {
     pub(crate) source: Source,
     pub(crate) run_as: RunAs,
     pub(crate) durability: Durability,
+    pub(crate) port: u16,
+    listen_addresses: &'static str,
     /// Whether this start made the data directory.
     pub(crate) created: bool,
     /// Released when it is closed, by whatever end of the process.
@@ -83,6 +85,8 @@ impl Cluster {
             source,
             run_as,
             durability,
+            port: options.tcp_port.unwrap_or(PORT),
+            listen_addresses: if options.tcp_port.is_some() { "127.0.0.1" } else { "" },
             created: data_owner.is_none(),
             _lock: lock,
         };
@@ -106,8 +110,8 @@ impl Cluster {
         };
         set("unix_socket_directories", &socket_dir);
         set("unix_socket_permissions", "0700");
-        set("listen_addresses", "");
-        set("port", &PORT.to_string());
+        set("listen_addresses", self.listen_addresses);
+        set("port", &self.port.to_string());
         set("cluster_name", "convoke");
         set("logging_collector", "off");
         // The change feed. A slot costs nothing until it is used; tests and several hosts share one server.
@@ -221,7 +225,7 @@ impl Cluster {
         }
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(Error::io("change the mode of", dir))?;
         // Nobody listens any more, and a stale lock file may name a process that is somebody else by now.
-        for name in [format!(".s.PGSQL.{PORT}"), format!(".s.PGSQL.{PORT}.lock")] {
+        for name in [format!(".s.PGSQL.{}", self.port), format!(".s.PGSQL.{}.lock", self.port)] {
             let _ = fs::remove_file(dir.join(name));
         }
         self.run_as.claim(dir)
@@ -285,7 +289,7 @@ fn major_of(data: &Path) -> Result<u32, Error> {
 
 /// `run` beside the data, or a short name in the temporary directory where the path would be too long for a socket.
 fn socket_dir(root: &Path) -> PathBuf {
-    let fits = |dir: &PathBuf| dir.join(format!(".s.PGSQL.{PORT}")).as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
+    let fits = |dir: &PathBuf| dir.join(format!(".s.PGSQL.{}", u16::MAX)).as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
     let hash = hex(&Sha256::digest(root.as_os_str().as_encoded_bytes())[..8]);
     let short = format!("convoke-{hash}");
     let candidates = [root.join("run"), env::temp_dir().join(&short)];

@@ -129,7 +129,7 @@ pub enum Error {
         /// Its name.
         database: String,
         /// Why it failed.
-        source: tokio_postgres::Error,
+        source: convoke_postgres::ConnectError,
     },
 }
 

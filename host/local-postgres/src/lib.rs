@@ -31,14 +31,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use convoke_postgres::Config;
 use tokio::{task::spawn_blocking, time};
-use tokio_postgres::{Config, NoTls};
 
-use crate::{
-    cluster::{Cluster, PORT},
-    server::Server,
-    sync::Sync,
-};
+use crate::{cluster::Cluster, server::Server, sync::Sync};
 pub use crate::{
     error::Error,
     probe::{Probe, probe},
@@ -59,6 +55,8 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// How long the server has until it answers. Recovery after a crash may take a while.
     pub ready_max: Duration,
+    /// A port of 127.0.0.1 to listen on beside the socket: for tests of what goes over a network.
+    pub tcp_port: Option<u16>,
 }
 
 impl Options {
@@ -70,6 +68,7 @@ impl Options {
             search: Search::Any,
             cache_dir: None,
             ready_max: Duration::from_mins(1),
+            tcp_port: None,
         }
     }
 }
@@ -171,7 +170,7 @@ impl LocalPostgres {
 
     /// The same as [`LocalPostgres::config`] for other programs, as a URL. It works on this machine only.
     pub fn connection_string(&self) -> String {
-        url(&self.cluster.socket_dir)
+        url(&self.cluster.socket_dir, self.cluster.port)
     }
 
     /// Waits until the server has ended, whoever ended it: worth a message while the parent still needs it.
@@ -216,7 +215,7 @@ async fn wait_until_ready(
     let mut last = String::new();
     let ready = async {
         loop {
-            match config.connect(NoTls).await {
+            match config.connect().await {
                 Ok(_) => return,
                 Err(error) => last = error.to_string(),
             }
@@ -239,12 +238,12 @@ async fn wait_until_ready(
 
 fn config(cluster: &Cluster) -> Config {
     let mut config = Config::new();
-    config.host_path(&cluster.socket_dir).port(PORT).user("postgres").dbname("postgres");
+    config.host_path(&cluster.socket_dir).port(cluster.port).user("postgres").dbname("postgres");
     config
 }
 
 /// A URL whose host is a directory has it percent-encoded.
-fn url(socket_dir: &Path) -> String {
+fn url(socket_dir: &Path, port: u16) -> String {
     let mut url = String::from("postgresql://postgres@");
     for byte in socket_dir.as_os_str().as_encoded_bytes() {
         match byte {
@@ -252,7 +251,7 @@ fn url(socket_dir: &Path) -> String {
             _ => write!(url, "%{byte:02X}").expect("a string takes any text"),
         }
     }
-    write!(url, ":{PORT}/postgres").expect("a string takes any text");
+    write!(url, ":{port}/postgres").expect("a string takes any text");
     url
 }
 
@@ -260,12 +259,13 @@ fn url(socket_dir: &Path) -> String {
 mod tests {
     use std::path::Path;
 
-    use tokio_postgres::{Config, config::Host};
+    use convoke_postgres::Config;
+    use tokio_postgres::config::Host;
 
     #[test]
     fn url_names_the_socket_directory() {
         for path in ["/tmp/plain", "/tmp/with space/@%:?&=/ü"] {
-            let config: Config = super::url(Path::new(path)).parse().expect("a valid url");
+            let config: Config = super::url(Path::new(path), 5432).parse().expect("a valid url");
             assert_eq!(config.get_hosts(), [Host::Unix(path.into())]);
             assert_eq!((config.get_user(), config.get_dbname()), (Some("postgres"), Some("postgres")));
         }

@@ -8,9 +8,9 @@ use std::{
     process,
 };
 
+use convoke_postgres::{Config, ConnectError};
 use nix::unistd::geteuid;
 use tokio::sync::OnceCell;
-use tokio_postgres::{Config, NoTls};
 
 use crate::{Durability, Error, LocalPostgres, Options};
 
@@ -50,12 +50,12 @@ impl TestCluster {
     /// A copy of the database `template`, to which nobody may be connected. Cheaper than making its tables anew.
     pub async fn create_database_from(&self, name: &str, template: &str) -> Result<Config, Error> {
         let failed = |source| Error::CreateDatabase { database: name.into(), source };
-        let (client, connection) = self.config.connect(NoTls).await.map_err(failed)?;
+        let (client, connection) = self.config.connect().await.map_err(failed)?;
         let connection = tokio::spawn(connection);
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
-        client.batch_execute(&drop).await.map_err(failed)?;
+        client.batch_execute(&drop).await.map_err(ConnectError::from).map_err(failed)?;
         let create = format!("CREATE DATABASE {} TEMPLATE {}", quoted(name), quoted(template));
-        client.batch_execute(&create).await.map_err(failed)?;
+        client.batch_execute(&create).await.map_err(ConnectError::from).map_err(failed)?;
         std::mem::drop(client);
         let _ = connection.await;
         let mut config = self.config.clone();

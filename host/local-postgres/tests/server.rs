@@ -14,12 +14,13 @@ use std::{
 use convoke_local_postgres::{
     Database, Durability, Error, LocalPostgres, Options, Search, Source, resolve, testing::TestCluster,
 };
+use convoke_postgres::Config;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
 use tempfile::TempDir;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 /// A directory that the unprivileged server of a root parent may pass.
 fn open_dir() -> TempDir {
@@ -33,7 +34,7 @@ fn fast(dir: &TempDir) -> Options {
 }
 
 async fn connect(config: &Config) -> Client {
-    let (client, connection) = config.connect(NoTls).await.unwrap();
+    let (client, connection) = config.connect().await.unwrap();
     tokio::spawn(connection);
     client
 }
@@ -293,7 +294,7 @@ async fn shared_cluster_makes_databases() {
     connect(&one).await.batch_execute("CREATE TABLE t AS SELECT 'from one'::text AS t").await.unwrap();
     // The session ends when the server has noticed that its client is gone.
     let mut copy = cluster.create_database_from("two", "one").await;
-    while matches!(&copy, Err(Error::CreateDatabase { source, .. }) if source.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE))
+    while matches!(&copy, Err(Error::CreateDatabase { source, .. }) if source.as_postgres().and_then(|error| error.code()) == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE))
     {
         copy = cluster.create_database_from("two", "one").await;
     }

@@ -11,7 +11,7 @@ use convoke_invoke::Invoker;
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreError, StoreOptions};
-use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, Warning};
+use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, SyncPlan, Warning};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
@@ -29,7 +29,7 @@ pub const STALL_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct HostConfig {
     /// The database, as its owner: functions run as the project's role, which the host makes with it.
-    pub postgres: tokio_postgres::Config,
+    pub postgres: convoke_postgres::Config,
     /// The project's name, and so its tables' schema in Postgres.
     pub project: String,
     /// Where compiled components are kept; only this host may write there.
@@ -121,7 +121,7 @@ pub struct Host {
     pub(crate) stall_max: Duration,
     project: String,
     /// The database's owner, for syncs.
-    admin: tokio_postgres::Config,
+    admin: convoke_postgres::Config,
     caller: Caller,
     warnings: Vec<Warning>,
     /// Deploys take turns.
@@ -186,7 +186,7 @@ impl Host {
         let live =
             LiveQueries::open(config.postgres.clone(), &config.project, invoker.clone(), Arc::clone(&deployments))
                 .await;
-        Ok(Arc::new(Self {
+        let host = Arc::new(Self {
             live,
             engine,
             store,
@@ -200,7 +200,9 @@ impl Host {
             warnings: provisioned.warnings,
             deploying: Mutex::new(()),
             stopping: watch::Sender::new(false),
-        }))
+        });
+        crate::forget::start(&host);
+        Ok(host)
     }
 
     /// Loads components, brings the tables to what they declare, and switches to them at once. Calls that run finish on
@@ -226,19 +228,23 @@ impl Host {
             }
         }
         let mut schema = merged(components.iter().map(|(module, version)| (module, &**version)))?;
-        self.sync(&mut schema).await?;
+        let synced = self.sync(&mut schema).await?;
         let removed = before.components().keys().filter(|module| !components.contains_key(*module)).cloned().collect();
         let deployment = Deployment::new(components, schema)?;
         let functions =
             deployment.functions().into_iter().map(|function| (function.path().to_string(), function.kind())).collect();
+        match synced {
+            Some(_) => self.live.follow_new_tables().await,
+            None => self.live.follow_other_tables(),
+        }
         self.deployments.switch(deployment);
         crate::fill::start(self, &self.deployments.current());
-        self.live.redeployed(&self.project).await;
+        self.live.redeployed();
         Ok(Deployed { functions, changed, removed })
     }
 
-    /// Applies what only adds; anything else is an error that carries the plan.
-    async fn sync(&self, schema: &mut Schema) -> Result<(), SyncError> {
+    /// Applies what only adds, and gives the plan where there was any; anything else is an error that carries the plan.
+    async fn sync(&self, schema: &mut Schema) -> Result<Option<SyncPlan>, SyncError> {
         let options = ApplyOptions { caller: self.caller.clone(), ..ApplyOptions::default() };
         let project = &self.project;
         let mut watch = |progress: Progress<'_>| match progress {
@@ -249,7 +255,7 @@ impl Host {
             }
             _ => {}
         };
-        convoke_sync::advance(&self.admin, project, schema, &options, &mut watch).await.map(|_| ())
+        convoke_sync::advance(&self.admin, project, schema, &options, &mut watch).await
     }
 
     /// What the database keeps apart less than it should.

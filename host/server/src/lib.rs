@@ -9,6 +9,7 @@ mod clean;
 mod convex;
 mod cors;
 mod fill;
+mod forget;
 mod health;
 mod host;
 mod live;

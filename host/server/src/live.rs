@@ -1,57 +1,63 @@
-//! Live queries of a host, or why it has none.
+//! Live queries of a host, or why it has none yet.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use convoke_deploy::Deployments;
 use convoke_feed::{FeedError, FeedOptions};
 use convoke_invoke::{Invoker, Observe, Request};
 use convoke_live::{Incarnation, Live, LiveOptions, QueryAnswer};
 use convoke_model::{Code, Failure, Kind, chain};
+use convoke_postgres::Config;
+use rand::Rng;
+use tokio::time::sleep;
 
 /// Memory for results that nobody is subscribed to.
 const CACHE_BYTES_MAX: usize = 64 << 20;
 /// Rounds of queries that run at a time for subscribers: fewer than there are connections.
 const ROUNDS_MAX: usize = 12;
 
-/// Live queries, where the database allows them.
+/// The pause between two tries to begin, from the first to the longest. What is in the way may be a moment's outage, or a
+/// setting that somebody has to change.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_mins(1);
+
+/// Live queries, from when the database allows them.
 #[derive(Debug)]
 pub(crate) struct LiveQueries {
-    live: Result<Live, String>,
-    postgres: tokio_postgres::Config,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    live: OnceLock<Live>,
+    /// Why there are none yet.
+    reason: Mutex<String>,
+    /// One at a time looks which tables there are to follow, so that none is between two looks.
+    following: tokio::sync::Mutex<()>,
+    postgres: Config,
+    project: String,
+    invoker: Invoker,
+    deployments: Arc<Deployments>,
 }
 
 impl LiveQueries {
-    /// Begins to follow the database; what is against it is told once, in the log.
-    pub(crate) async fn open(
-        postgres: tokio_postgres::Config,
-        project: &str,
-        invoker: Invoker,
-        deployments: Arc<Deployments>,
-    ) -> Self {
-        let live = match convoke_feed::prepare(&postgres, &publication(project), project).await {
-            Ok(system) => {
-                let system = format!("{}/{}", system.identifier, system.timeline);
-                match convoke_sync::incarnation(&postgres, &system).await {
-                    Ok((nanoseconds, lsn)) => Ok(Live::start(
-                        invoker,
-                        deployments,
-                        LiveOptions {
-                            feed: FeedOptions::new(postgres.clone(), publication(project)),
-                            project: project.to_owned(),
-                            incarnation: Incarnation { nanoseconds, lsn },
-                            cache_bytes_max: CACHE_BYTES_MAX,
-                            rounds_max: ROUNDS_MAX,
-                        },
-                    )),
-                    Err(error) => Err(chain(&error)),
-                }
-            }
-            Err(error) => Err(words(&error)),
-        };
-        if let Err(reason) = &live {
-            tracing::warn!(reason, "there are no live queries");
+    /// Begins to follow the database. What is against it is told in the log, and tried again until it works.
+    pub(crate) async fn open(postgres: Config, project: &str, invoker: Invoker, deployments: Arc<Deployments>) -> Self {
+        let inner = Arc::new(Inner {
+            live: OnceLock::new(),
+            reason: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            postgres,
+            project: project.to_owned(),
+            invoker,
+            deployments,
+        });
+        if let Err(reason) = inner.begin().await {
+            inner.tell(reason);
+            tokio::spawn(keep_trying(Arc::downgrade(&inner)));
         }
-        Self { live, postgres }
+        Self { inner }
     }
 
     /// The live queries.
@@ -59,27 +65,115 @@ impl LiveQueries {
     /// # Errors
     /// Why there are none, in words for whoever asked.
     pub(crate) fn get(&self) -> Result<&Live, Failure> {
-        self.live
-            .as_ref()
-            .map_err(|reason| Failure::new(Code::Overloaded, format!("this host has no live queries: {reason}")))
+        self.inner.live.get().ok_or_else(|| {
+            let reason = self.inner.reason.lock().unwrap_or_else(PoisonError::into_inner);
+            Failure::new(Code::Overloaded, format!("this host has no live queries: {reason}"))
+        })
     }
 
     /// Runs a function for a plain caller.
     pub(crate) async fn run(&self, request: Request<'_>, invoker: &Invoker) -> QueryAnswer {
-        match (&self.live, request.kind) {
-            (Ok(live), Kind::Query) => live.query(request, 0).await,
-            (Ok(live), Kind::Mutation) => QueryAnswer::Ran(live.mutate(request, &Observe::default()).await.0),
+        match (self.inner.live.get(), request.kind) {
+            (Some(live), Kind::Query) => live.query(request, 0).await,
+            (Some(live), Kind::Mutation) => QueryAnswer::Ran(live.mutate(request, &Observe::default()).await.0),
             _ => QueryAnswer::Ran(invoker.run(request).await),
         }
     }
 
-    /// Other functions are deployed, perhaps over other tables.
-    pub(crate) async fn redeployed(&self, project: &str) {
-        let Ok(live) = &self.live else { return };
-        if let Err(error) = convoke_feed::prepare(&self.postgres, &publication(project), project).await {
-            tracing::warn!(error = words(&error), "the publication of the change feed could not be renewed");
+    /// Follows the tables that a sync has made, before anybody reads them.
+    pub(crate) async fn follow_new_tables(&self) {
+        if self.inner.live.get().is_some() {
+            self.inner.follow_tables().await;
+        } else {
+            // Whoever is trying to begin may take long.
+            self.follow_other_tables();
         }
-        live.redeployed();
+    }
+
+    /// Follows what else there is now, such as tables that were made by hand, in the background: a deploy that changes no
+    /// table has nothing to wait for.
+    pub(crate) fn follow_other_tables(&self) {
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let followed = inner.follow_tables().await;
+            // What was read of them meanwhile may have changed unseen.
+            if let (true, Some(live)) = (followed > 0, inner.live.get()) {
+                live.redeployed();
+            }
+        });
+    }
+
+    /// Other functions are deployed.
+    pub(crate) fn redeployed(&self) {
+        if let Some(live) = self.inner.live.get() {
+            live.redeployed();
+        }
+    }
+}
+
+impl Inner {
+    /// Begins to follow the database, or says what is against it.
+    async fn begin(&self) -> Result<(), String> {
+        let _turn = self.following.lock().await;
+        let publication = publication(&self.project);
+        let system = convoke_feed::prepare(&self.postgres, &publication, &self.project).await;
+        let system = system.map_err(|error| words(&error))?;
+        let system = format!("{}/{}", system.identifier, system.timeline);
+        let incarnation = convoke_sync::incarnation(&self.postgres, &system).await;
+        let (nanoseconds, lsn) = incarnation.map_err(|error| chain(&error))?;
+        let options = LiveOptions {
+            feed: FeedOptions::new(self.postgres.clone(), publication),
+            project: self.project.clone(),
+            incarnation: Incarnation { nanoseconds, lsn },
+            cache_bytes_max: CACHE_BYTES_MAX,
+            rounds_max: ROUNDS_MAX,
+        };
+        self.live.get_or_init(|| Live::start(self.invoker.clone(), Arc::clone(&self.deployments), options));
+        Ok(())
+    }
+
+    /// Has the feed follow the tables that there are; gives how many it did not follow before.
+    async fn follow_tables(&self) -> usize {
+        let _turn = self.following.lock().await;
+        if self.live.get().is_none() {
+            // To begin is to look at all tables.
+            return 0;
+        }
+        match convoke_feed::publish(&self.postgres, &publication(&self.project), &self.project).await {
+            Ok(tables) => tables.len(),
+            Err(error) => {
+                tracing::warn!(error = words(&error), "the publication of the change feed could not be renewed");
+                0
+            }
+        }
+    }
+
+    /// Keeps the reason for whoever asks, and tells the log where it is another one than before.
+    fn tell(&self, reason: String) {
+        let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != reason {
+            tracing::warn!(reason, "there are no live queries: trying again");
+            *told = reason;
+        }
+    }
+}
+
+/// Tries until it works, or until the host is gone.
+async fn keep_trying(inner: Weak<Inner>) {
+    let mut pause = RETRY_FIRST;
+    loop {
+        // Not all hosts at once.
+        let share = rand::rng().random_range(0.5..1.0);
+        sleep(pause.mul_f64(share)).await;
+        let Some(inner) = inner.upgrade() else { return };
+        match inner.begin().await {
+            Ok(()) => {
+                tracing::info!("live queries have begun");
+                return;
+            }
+            Err(reason) => inner.tell(reason),
+        }
+        pause = (pause * 2).min(RETRY_LONGEST);
     }
 }
 

@@ -391,6 +391,25 @@ begin
 end
 $$;
 
+-- Deletes results that no client will ask for any more, the oldest first, of all projects: some have no host now. Gives
+-- their number, and null where another host is at it; the lock's number is Convoke's alone ("convforg" in ASCII).
+create or replace function convoke.forget(rows_max integer) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog
+as $$
+declare
+  forgotten bigint;
+begin
+  if not pg_try_advisory_xact_lock(7165066986973524583) then
+    return null;
+  end if;
+  delete from convoke.requests as r where (r.project, r.session, r.request) in (
+    select o.project, o.session, o.request from convoke.requests as o
+      where o.at < now() - interval '14 days' order by o.at limit rows_max);
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end
+$$;
+
 -- The moment from which this database counts the timestamps that clients see, in nanoseconds since 1970, and the
 -- position of the log at that moment.
 create table if not exists convoke.incarnation (

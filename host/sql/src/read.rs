@@ -71,6 +71,11 @@ pub fn remember(project: &str, session: Uuid, request: i64, result: &str) -> Sta
     }
 }
 
+/// Forgets results of requests that are too old to be asked for; gives how many, or null where another host is at it.
+pub fn forget(rows_max: i32) -> Statement {
+    Statement { text: "select convoke.forget($1)".to_owned(), parameters: vec![Parameter::Int(rows_max)] }
+}
+
 /// One document by id.
 pub fn get(schema: &str, table: &Table, id: Uuid) -> Statement {
     Statement {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use convoke_model::{Code, DatabaseError, Failure};
+use convoke_postgres::Tls;
 use convoke_sql::Statement;
 use deadpool_postgres::{Object, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 
 use crate::Store;
 use crate::document::Bound;
@@ -22,6 +23,7 @@ use convoke_model::chain;
 pub(crate) struct Connection {
     /// None only while being dropped.
     client: Option<Object>,
+    tls: Tls,
     deadline: Instant,
     transaction_open: bool,
     in_flight: bool,
@@ -41,7 +43,15 @@ pub(crate) struct Around {
 impl Connection {
     pub(crate) async fn open(store: &Store, deadline: Instant) -> Result<Self, DatabaseError> {
         let client = store.inner.pool.get().await.map_err(|error| unavailable(&error))?;
-        Ok(Self { client: Some(client), deadline, transaction_open: false, in_flight: false, session_touched: None })
+        let tls = store.inner.tls.clone();
+        Ok(Self {
+            client: Some(client),
+            tls,
+            deadline,
+            transaction_open: false,
+            in_flight: false,
+            session_touched: None,
+        })
     }
 
     /// The same connection in the hands of another call.
@@ -134,7 +144,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if self.in_flight {
             if let Some(client) = self.client.take() {
-                cancel(Object::take(client));
+                cancel(Object::take(client), self.tls.clone());
             }
             return;
         }
@@ -146,10 +156,10 @@ impl Drop for Connection {
 }
 
 /// Stops what a lost call left running; the connection is closed, never used again.
-fn cancel(client: deadpool_postgres::ClientWrapper) {
+fn cancel(client: deadpool_postgres::ClientWrapper, tls: Tls) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
-        if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
+        if let Err(error) = client.cancel_token().cancel_query(tls).await {
             tracing::warn!(error = %chain(&error), "could not cancel the statement of an ended call");
         }
         drop(client);

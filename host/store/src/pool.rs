@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use convoke_model::{CursorKey, Limits, Table, Tables};
+use convoke_postgres::{Config, Tls};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::{Config, NoTls};
 
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
@@ -36,6 +36,8 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) pool: Pool,
+    /// How the pool's connections are encrypted, for requests to cancel what they do.
+    pub(crate) tls: Tls,
     pub(crate) project: String,
     pub(crate) limits: Limits,
     pub(crate) sql: bool,
@@ -60,7 +62,9 @@ impl Store {
         if app.get_application_name().is_none() {
             app.application_name("convoke");
         }
-        let manager = Manager::from_config(app, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let tls = app.tls();
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(app.plain(), tls.clone(), recycling);
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let pool = Pool::builder(manager)
@@ -73,7 +77,9 @@ impl Store {
                 Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
             }))
             .build()?;
-        Ok(Self { inner: Arc::new(Inner { pool, project, limits, sql, cursor_key, restore, scans: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner { pool, tls, project, limits, sql, cursor_key, restore, scans: Mutex::default() }),
+        })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.

@@ -1,7 +1,7 @@
 //! What a host does when it is given components: the sync that nobody has to look at.
 
 use convoke_model::Schema;
-use tokio_postgres::Config;
+use convoke_postgres::Config;
 
 use crate::apply::{ApplyOptions, Progress, apply};
 use crate::plan::Plan;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use convoke_model::Schema;
+use convoke_postgres::Config;
 use convoke_sql::quote_identifier;
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 

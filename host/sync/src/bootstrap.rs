@@ -3,7 +3,7 @@
 use std::fmt;
 
 use convoke_model::CursorKey;
-use tokio_postgres::Config;
+use convoke_postgres::Config;
 
 use crate::connect::Session;
 use crate::hash::sha256;

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio_postgres::{Client, Config, NoTls};
+use convoke_postgres::{Config, Tls};
+use tokio_postgres::Client;
 
 use crate::SyncError;
 
@@ -13,6 +14,7 @@ const VERSION_NUMBER_MIN: u32 = 150_000;
 /// One connection. Dropped in the middle of a statement, it has Postgres cancel it: nobody waits for the result.
 pub(crate) struct Session {
     client: Client,
+    tls: Tls,
     busy: AtomicBool,
 }
 
@@ -21,13 +23,13 @@ impl Session {
     pub(crate) async fn open(config: &Config) -> Result<Self, SyncError> {
         let mut config = config.clone();
         config.application_name("convoke-sync");
-        let (client, connection) = config.connect(NoTls).await.map_err(SyncError::Unreachable)?;
+        let (client, connection) = config.connect().await.map_err(SyncError::Unreachable)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection of a sync ended");
             }
         });
-        let session = Self { client, busy: AtomicBool::new(false) };
+        let session = Self { client, tls: config.tls(), busy: AtomicBool::new(false) };
         session
             .client
             .batch_execute(
@@ -87,8 +89,8 @@ impl Drop for Session {
         if *self.busy.get_mut()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let token = self.client.cancel_token();
-            runtime.spawn(async move { token.cancel_query(NoTls).await });
+            let (token, tls) = (self.client.cancel_token(), self.tls.clone());
+            runtime.spawn(async move { token.cancel_query(tls).await });
         }
     }
 }

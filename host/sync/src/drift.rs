@@ -1,9 +1,9 @@
 //! What somebody changed by hand: what Convoke made and is gone or different, and what it did not make.
 
 use convoke_model::Schema;
+use convoke_postgres::Config;
 use convoke_sql::replacement_name;
 use serde::Serialize;
-use tokio_postgres::Config;
 
 use crate::catalog::{Live, Relation};
 use crate::connect::Session;

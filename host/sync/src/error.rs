@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use convoke_postgres::ConnectError;
 use thiserror::Error;
 
 use crate::plan::Plan;
@@ -11,7 +12,7 @@ use crate::problem::Problem;
 #[derive(Debug, Error)]
 pub enum SyncError {
     #[error("cannot reach Postgres")]
-    Unreachable(#[source] tokio_postgres::Error),
+    Unreachable(#[source] ConnectError),
     #[error("Postgres {found} is too old: Convoke needs 15 or newer")]
     Version { found: String },
     #[error("`{0}` cannot be a project's name: it belongs to Postgres or to Convoke")]
@@ -63,6 +64,7 @@ impl SyncError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Unreachable(error) if error.hint().is_some() => return error.hint(),
             Self::Unreachable(_) => "start the server, and check host, port, user and password",
             Self::Version { .. } => "use a newer server",
             Self::Reserved(_) => "give the project another name in `convoke.toml`",

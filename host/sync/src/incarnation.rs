@@ -1,6 +1,6 @@
 //! From when a database counts.
 
-use tokio_postgres::Config;
+use convoke_postgres::Config;
 use tokio_postgres::types::PgLsn;
 
 use crate::SyncError;

@@ -1,6 +1,6 @@
 //! A look at a project's database that changes nothing: for `convoke doctor`.
 
-use tokio_postgres::{Config, NoTls};
+use convoke_postgres::Config;
 
 use crate::catalog::Live;
 use crate::connect::Session;
@@ -61,7 +61,7 @@ from pg_roles r, pg_namespace n where r.rolname = $1 and n.nspname = $2";
     if let Ok(row) = session.query_one("select key from convoke.keys where name = 'role'", &[]).await {
         let mut app = admin.clone();
         app.user(role).password(role::password(row.get(0), project));
-        if let Err(error) = app.connect(NoTls).await {
+        if let Err(error) = app.connect().await {
             faults.push(format!("cannot log in: {}", error::chain(&error)));
         }
     }

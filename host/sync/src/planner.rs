@@ -7,9 +7,9 @@ mod table;
 use std::collections::BTreeMap;
 
 use convoke_model::{Schema, Table, TableKind};
+use convoke_postgres::Config;
 use convoke_sql::{qualified, quote_identifier};
 use serde_json::json;
-use tokio_postgres::Config;
 
 use crate::catalog::{Live, Relation};
 use crate::connect::Session;

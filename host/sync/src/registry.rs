@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use convoke_model::Schema;
-use tokio_postgres::Config;
+use convoke_postgres::Config;
 use tokio_postgres::types::ToSql;
 
 use crate::connect::Session;

@@ -1,9 +1,9 @@
 //! The role that a project's functions run under: it logs in, reads and writes its own tables, and nothing else.
 
+use convoke_postgres::{Config, ConnectError};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls};
 
 use crate::bootstrap::Warning;
 use crate::connect::Session;
@@ -56,8 +56,8 @@ pub(crate) async fn ensure(
     Ok(Some((name, app)))
 }
 
-async fn log_in(app: &Config) -> Result<(), tokio_postgres::Error> {
-    app.connect(NoTls).await.map(|_| ())
+async fn log_in(app: &Config) -> Result<(), ConnectError> {
+    app.connect().await.map(|_| ())
 }
 
 /// What the server keeps in place of a password. It may be in its log; the password is not.

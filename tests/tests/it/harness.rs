@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
+use convoke_postgres::Config;
 use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -20,7 +21,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 /// Runs a test on the runtime that all tests share: the server of Postgres and its connections outlive each of them.
 pub(crate) fn run<F: Future<Output = ()>>(test: F) {
@@ -75,7 +76,8 @@ impl TestHost {
         Self::on(other.postgres.clone(), modules, |_| {}).await
     }
 
-    async fn on(postgres: Config, modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
+    /// A host on a database of one's own.
+    pub(crate) async fn on(postgres: Config, modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
         let cache = tempfile::tempdir().expect("a directory");
         let mut config = HostConfig {
             postgres: postgres.clone(),
@@ -173,7 +175,7 @@ impl TestHost {
 
     /// A connection of the test's own, as psql would have.
     pub(crate) async fn psql(&self) -> Client {
-        let (client, connection) = self.postgres.connect(NoTls).await.expect("a connection");
+        let (client, connection) = self.postgres.connect().await.expect("a connection");
         tokio::spawn(connection);
         client
     }

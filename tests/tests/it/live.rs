@@ -1,5 +1,6 @@
 //! Live queries: subscribers are told of what concerns them, and of nothing else.
 
+mod begins;
 mod events;
 mod exactness;
 mod outages;

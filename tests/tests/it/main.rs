@@ -9,6 +9,8 @@ mod hostile;
 mod live;
 mod loading;
 mod reference;
+mod requests;
 mod swaps;
 mod things;
 mod tidy;
+mod tls;

@@ -18,10 +18,22 @@ struct Reserved {
     one_item: Option<(&'static [&'static str], &'static str)>,
 }
 
-const RESERVED: [Reserved; 4] = [
+const SPEAK_POSTGRES: [&str; 8] = [
+    "host/postgres/",
+    "host/store/",
+    "host/sync/",
+    "host/feed/",
+    "host/jobs/",
+    "host/local-postgres/",
+    "bench/",
+    "tests/",
+];
+
+const RESERVED: [Reserved; 5] = [
+    Reserved { name: "tokio_postgres", folders: &SPEAK_POSTGRES, one_item: None },
     Reserved {
-        name: "tokio_postgres",
-        folders: &["host/store/", "host/sync/", "host/feed/", "host/jobs/", "host/local-postgres/", "bench/", "tests/"],
+        name: "convoke_postgres",
+        folders: &SPEAK_POSTGRES,
         // A connection string is parsed where it comes in, and handed down as a value.
         one_item: Some((&["host/server/", "host/cli/"], "Config")),
     },

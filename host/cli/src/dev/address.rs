@@ -31,8 +31,8 @@ fn read(project: &Project) -> Option<Recorded> {
 }
 
 /// The Postgres of the running `dev`, where it is the project's own and answers.
-pub(crate) async fn postgres(project: &Project) -> Option<tokio_postgres::Config> {
-    let config: tokio_postgres::Config = read(project)?.postgres?.parse().ok()?;
+pub(crate) async fn postgres(project: &Project) -> Option<convoke_postgres::Config> {
+    let config: convoke_postgres::Config = read(project)?.postgres?.parse().ok()?;
     convoke_local_postgres::probe(&config).await.is_ok().then_some(config)
 }
 

@@ -43,11 +43,10 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
 }
 
 /// Reads `DATABASE_URL`. The text is in no message: it holds a password.
-pub(crate) fn parse_url(url: &str) -> Result<tokio_postgres::Config, Failure> {
-    url.parse::<tokio_postgres::Config>().map_err(|e| {
-        Failure::new("`DATABASE_URL` is no address of a Postgres server")
-            .cause(&e)
-            .hint("write `postgres://user:password@host:5432/database`")
+pub(crate) fn parse_url(url: &str) -> Result<convoke_postgres::Config, Failure> {
+    convoke_postgres::Config::read(url, |name| std::env::var(name).ok()).map_err(|e| {
+        let hint = e.hint().unwrap_or_else(|| "write `postgres://user:password@host:5432/database`".to_owned());
+        Failure::new("`DATABASE_URL` is no address of a Postgres server").cause(&e).hint(hint)
     })
 }
 

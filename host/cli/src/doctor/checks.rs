@@ -94,7 +94,7 @@ async fn database(url: &str) -> Vec<Finding> {
     let answer = tokio::time::timeout(DATABASE_ANSWER_MAX, ask(url)).await;
     let answer =
         answer.unwrap_or_else(|_| Err(Failure::new("the database of `DATABASE_URL` did not answer within 5 s")));
-    let Probe { version, version_number, wal_level } = match answer {
+    let (config, Probe { version, version_number, wal_level, encryption }) = match answer {
         Ok(answer) => answer,
         Err(failure) => return vec![Finding::failed("database", failure)],
     };
@@ -116,7 +116,29 @@ async fn database(url: &str) -> Vec<Finding> {
             "run `alter system set wal_level = logical` as a superuser and start the server again",
         )
     };
-    vec![reached, wal]
+    vec![reached, tls(&config, encryption.as_deref()), wal]
+}
+
+/// Whether somebody between here and the server could read along, or be the server.
+fn tls(config: &convoke_postgres::Config, encryption: Option<&str>) -> Finding {
+    match encryption {
+        Some(protocol) if config.checks_server() => Finding::good(
+            "tls",
+            format!("the connection is encrypted ({protocol}), and the server's certificate checked"),
+        ),
+        Some(protocol) => Finding::good(
+            "tls",
+            format!(
+                "the connection is encrypted ({protocol}); the server's certificate is not checked, `sslmode=verify-full` would"
+            ),
+        ),
+        None if config.is_local() => Finding::good("tls", "the connection stays on this machine, not encrypted"),
+        None => Finding::warning(
+            "tls",
+            "the connection to the database is not encrypted",
+            "turn on `ssl` in the server's settings, and add `sslmode=verify-full` to `DATABASE_URL`",
+        ),
+    }
 }
 
 /// The project's role, and what was changed by hand. Nothing is said where the project's database does not run.
@@ -170,13 +192,14 @@ fn drift(found: &convoke_sync::Inspection) -> Finding {
     )
 }
 
-async fn ask(url: &str) -> Result<Probe, Failure> {
+async fn ask(url: &str) -> Result<(convoke_postgres::Config, Probe), Failure> {
     let config = dev::parse_url(url)?;
-    convoke_local_postgres::probe(&config).await.map_err(|e| {
-        Failure::new("the database of `DATABASE_URL` cannot be reached")
-            .cause(&e)
-            .hint("start the server, check host, port, user and password, or leave `DATABASE_URL` out for a server of Convoke's own")
-    })
+    let probed = convoke_local_postgres::probe(&config).await.map_err(|e| {
+        let usual = "start the server, check host, port, user and password, or leave `DATABASE_URL` out for a server of Convoke's own";
+        let hint = e.hint().unwrap_or_else(|| usual.to_owned());
+        Failure::new("the database of `DATABASE_URL` cannot be reached").cause(&e).hint(hint)
+    })?;
+    Ok((config, probed))
 }
 
 pub(super) async fn port(port: u16) -> Finding {

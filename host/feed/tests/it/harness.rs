@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use convoke_feed::{ChangeKind, Feed, FeedEvent, FeedOptions, GapReason, OldRow, Started, Transaction, Tuple, Value};
 use convoke_local_postgres::testing::TestCluster;
+use convoke_postgres::Config;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 /// Long enough for a busy machine: a slot waits for the write transactions of other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -17,7 +18,7 @@ pub(crate) async fn database(name: &str) -> Config {
 }
 
 pub(crate) async fn connect(config: &Config) -> Client {
-    let (client, connection) = config.connect(NoTls).await.unwrap();
+    let (client, connection) = config.connect().await.unwrap();
     tokio::spawn(connection);
     client
 }

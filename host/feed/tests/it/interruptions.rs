@@ -182,7 +182,7 @@ async fn tcp_works_as_well() {
     let Some(Host::Unix(directory)) = config.get_hosts().first().cloned() else { return };
     let socket = directory.join(format!(".s.PGSQL.{}", config.get_ports().first().copied().unwrap_or(5432)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut over_tcp = tokio_postgres::Config::new();
+    let mut over_tcp = convoke_postgres::Config::new();
     over_tcp.host("127.0.0.1").port(listener.local_addr().unwrap().port());
     over_tcp.user(config.get_user().unwrap()).dbname("feed_tcp");
     tokio::spawn(async move {
@@ -202,7 +202,7 @@ async fn tcp_works_as_well() {
 async fn the_first_host_that_answers_is_taken() {
     let (config, _client) = published("feed_hosts", TABLE).await;
     let Some(Host::Unix(directory)) = config.get_hosts().first().cloned() else { return };
-    let mut several = tokio_postgres::Config::new();
+    let mut several = convoke_postgres::Config::new();
     several.host("127.0.0.1").port(1).host_path(directory);
     several.port(config.get_ports().first().copied().unwrap_or(5432));
     several.user(config.get_user().unwrap()).dbname("feed_hosts");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoke_feed::{ChangeKind, Feed, FeedEvent, OldRow, Snapshot, Transaction, Value, widen};
-use tokio_postgres::{Client, Config};
+use convoke_postgres::Config;
+use tokio_postgres::Client;
 
 use crate::harness::{PATIENCE, connect, gap, options, published, started};
 

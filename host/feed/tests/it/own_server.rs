@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use convoke_feed::{Feed, FeedError, GapReason, probe};
 use convoke_local_postgres::{Durability, LocalPostgres, Options};
-use tokio_postgres::Config;
+use convoke_postgres::Config;
 
 use crate::harness::{connect, follow, gap, lines, options, started, transaction};
 

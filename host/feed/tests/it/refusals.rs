@@ -1,9 +1,10 @@
 //! Servers that give no change feed, played by a few lines: a real one of each kind is not at hand.
 
 use convoke_feed::{FeedError, Provider, probe};
+use convoke_postgres::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 const TRUSTED: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 const READY: &[u8] = b"Z\0\0\0\x05I";
@@ -37,7 +38,13 @@ async fn hear(client: &mut TcpStream) {
 async fn server(answers: Vec<Vec<u8>>) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = Config::new();
-    config.host("127.0.0.1").port(listener.local_addr().unwrap().port()).user("app").dbname("app");
+    // Its answers begin with that to the startup.
+    config
+        .ssl_mode(SslMode::Disable)
+        .host("127.0.0.1")
+        .port(listener.local_addr().unwrap().port())
+        .user("app")
+        .dbname("app");
     tokio::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
         for answer in answers {
@@ -104,6 +111,7 @@ async fn full_servers() {
 async fn somebody_else() {
     let error = refused(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]).await;
     assert!(matches!(error, FeedError::Io(_) | FeedError::Protocol { .. }), "{error:?}");
-    let nobody = probe(Config::new().host("127.0.0.1").port(1).user("app")).await.expect_err("nobody");
+    let nobody = "postgres://app@127.0.0.1:1".parse().expect("settings");
+    let nobody = probe(&nobody).await.expect_err("nobody");
     assert!(matches!(nobody, FeedError::Unreachable { .. }), "{nobody:?}");
 }

@@ -1,9 +1,10 @@
 //! What the project's role can do, and what it cannot.
 
+use convoke_postgres::Config;
 use convoke_sync::{PlanOptions, Progress, apply};
 use convoke_sync::{Warning, bootstrap, plan};
 use serde_json::json;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
 use crate::support::{Database, connect, demo, empty, notes, options, run, schema};
 

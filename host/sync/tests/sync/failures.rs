@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use convoke_postgres::Config;
 use convoke_sync::{ApplyOptions, PlanOptions, Progress, SyncError, apply, bootstrap, plan};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
-use tokio_postgres::Config;
 
 use crate::support::{Database, connect, demo, empty, notes, object, options, run, schema};
 

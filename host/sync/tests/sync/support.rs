@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::{Schema, TableManifest};
+use convoke_postgres::Config;
 use convoke_sync::{
     Applied, ApplyOptions, Caller, PlanOptions, Progress, Provisioned, SyncError, SyncPlan, apply, bootstrap, plan,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 /// Runs a test on the runtime that all tests share: the server of Postgres outlives each of them.
 pub(crate) fn run<F: Future<Output = ()>>(test: F) {
@@ -97,7 +98,7 @@ pub(crate) async fn empty() -> Config {
 }
 
 pub(crate) async fn connect(config: &Config) -> Client {
-    let (client, connection) = config.connect(NoTls).await.expect("a connection");
+    let (client, connection) = config.connect().await.expect("a connection");
     tokio::spawn(connection);
     client
 }
