@@ -10,7 +10,7 @@ use convoke_model::{
     Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, Upcast, decode_convex,
     whole_floats_to_integers,
 };
-use convoke_store::{CallOptions, Isolation, RequestKey, SharedSnapshot, Store};
+use convoke_store::{CallOptions, HeldSnapshot, Isolation, RequestKey, SharedSnapshot, Store};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -121,6 +121,21 @@ impl Invoker {
     /// Runs a query in a snapshot and tells what it read there, or a mutation and tells where its commit lies.
     pub async fn run_observed(&self, request: Request<'_>, observe: &Observe) -> (Answer, Observed) {
         self.run_and_report(request, 0, Some(observe)).await
+    }
+
+    /// Takes a snapshot for queries that are still to come.
+    ///
+    /// # Errors
+    /// Where too many are held, or Postgres cannot be reached.
+    pub async fn hold_snapshot(&self) -> Result<HeldSnapshot, Failure> {
+        let deadline = Instant::now() + allowed_time(self.limits(), Kind::Query);
+        let held = self.inner.store.hold_snapshot(deadline).await;
+        held.map_err(|error| match of_commit(error) {
+            CallError::Failure(failure) => failure,
+            CallError::Conflict | CallError::NeedsSnapshot => {
+                Failure::internal("a snapshot was refused as a commit is")
+            }
+        })
     }
 
     pub(crate) async fn run_nested(&self, request: Request<'_>, depth: u32) -> Answer {

@@ -6,6 +6,6 @@ mod invoker;
 mod outside;
 mod upcast;
 
-pub use convoke_store::SharedSnapshot;
+pub use convoke_store::{HeldSnapshot, SharedSnapshot};
 pub use invoker::{Answer, Invoker, Observe, Request};
 pub use outside::Gate;

@@ -29,6 +29,7 @@ mod evaluation;
 mod index;
 mod live;
 mod metrics;
+mod moments;
 mod rounds;
 mod state;
 mod timestamp;

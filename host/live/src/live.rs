@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::changes::{Written, written};
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::metrics::{Gauges, LiveMetrics};
+use crate::moments::Moments;
 use crate::rounds::Queue;
 use crate::state::{Effects, Received, State};
 use crate::timestamp::Incarnation;
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) queue: Mutex<Queue>,
     /// Views that are made apart from the queue, at a time.
     pub(crate) together: Semaphore,
+    pub(crate) moments: Mutex<Moments>,
     pub(crate) metrics: LiveMetrics,
     feed: Arc<FeedMetrics>,
     /// Queries that were asked for once: what is asked for again is worth keeping.
@@ -101,6 +103,7 @@ impl Live {
             incarnation: options.incarnation,
             queue: Mutex::new(Queue::new(options.rounds_max)),
             together: Semaphore::new(TOGETHER_MAX),
+            moments: Mutex::default(),
             metrics: LiveMetrics::default(),
             feed: feed.metrics(),
             seen: Mutex::default(),

@@ -143,10 +143,9 @@ async fn answer(host: &Host, kind: Kind, path: &str, args: &str, format: Format)
     }
 }
 
-/// `{"ts"}`: the newest timestamp, for [`query_at_ts`].
+/// `{"ts"}`: the timestamp of now, for [`query_at_ts`].
 pub(crate) async fn query_ts(State(host): State<Arc<Host>>) -> Result<Response, BadRequest> {
-    let live = host.live.get()?;
-    let ts = stamp(live.timestamp(live.newest()));
+    let ts = stamp(host.live.get()?.keep_moment().await);
     Ok(respond::json(StatusCode::OK, format!(r#"{{"ts":"{}"}}"#, ts.to_base64())))
 }
 
@@ -161,14 +160,24 @@ struct CallAt<'a> {
     ts: String,
 }
 
-/// A query that shows at least what was committed at a timestamp. It may show more: old states are not kept.
+/// A query in the state of a timestamp that this host has told by [`query_ts`]. For another one, it shows at least what
+/// had been committed then.
 pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
     let body = read(&host, body).await?;
     let call: CallAt<'_> = parse(&body, r#"a call `{"path", "args", "ts"}`"#)?;
     let ts = Timestamp::from_base64(&call.ts).map_err(|error| invalid(format!("`ts` is not a timestamp: {error}")))?;
+    let (path, kind, format) = (&*call.path, Kind::Query, call.format.unwrap_or_default());
+    let args = single_argument(call.args.map_or("{}", RawValue::get)).map_err(|error| invalid(error.to_string()))?;
     let live = host.live.get()?;
-    live.catch_up(live.position_of(ts.nanos())).await?;
-    run(&host, Kind::Query, &call.path, call.args.map(RawValue::get), call.format.unwrap_or_default()).await
+    let request = Request { kind, path, args, encoded: format == Format::Encoded };
+    let answer = match live.query_at(request, ts.nanos()).await? {
+        Some(answer) => answer,
+        None => {
+            live.catch_up(live.position_of(ts.nanos())).await?;
+            answer(&host, kind, path, args, format).await
+        }
+    };
+    Ok(respond::json(StatusCode::OK, body_of(answer, kind, path, format)))
 }
 
 #[derive(Debug, Deserialize)]

@@ -22,4 +22,4 @@ pub use error::StoreError;
 pub use fill::Filled;
 pub use forget::Forgotten;
 pub use pool::{Store, StoreOptions};
-pub use snapshot::SharedSnapshot;
+pub use snapshot::{HeldSnapshot, SharedSnapshot};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use convoke_model::{Code, DatabaseError, Failure};
 use convoke_postgres::Tls;
 use convoke_sql::Statement;
-use deadpool_postgres::{Object, PoolError};
+use deadpool_postgres::{Object, Pool, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
 use tokio_postgres::Row;
@@ -32,7 +32,7 @@ pub(crate) struct Connection {
 }
 
 /// What to send around the statements of one round trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Around {
     pub(crate) begin: Option<&'static str>,
     pub(crate) commit: bool,
@@ -42,7 +42,16 @@ pub(crate) struct Around {
 
 impl Connection {
     pub(crate) async fn open(store: &Store, deadline: Instant) -> Result<Self, DatabaseError> {
-        let client = store.inner.pool.get().await.map_err(|error| unavailable(&error))?;
+        Self::of(store, &store.inner.pool, deadline).await
+    }
+
+    /// A connection for a snapshot that outlives its call.
+    pub(crate) async fn open_held(store: &Store, deadline: Instant) -> Result<Self, DatabaseError> {
+        Self::of(store, &store.inner.held, deadline).await
+    }
+
+    async fn of(store: &Store, pool: &Pool, deadline: Instant) -> Result<Self, DatabaseError> {
+        let client = pool.get().await.map_err(|error| unavailable(&error))?;
         let tls = store.inner.tls.clone();
         Ok(Self {
             client: Some(client),

@@ -36,6 +36,8 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) pool: Pool,
+    /// For snapshots that outlive the call that took them: they are not to keep connections from calls.
+    pub(crate) held: Pool,
     /// How the pool's connections are encrypted, for requests to cancel what they do.
     pub(crate) tls: Tls,
     pub(crate) project: String,
@@ -48,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) restore: Arc<str>,
 }
 
+/// Snapshots that may be held at a time, each with a connection.
+const SNAPSHOTS_HELD_MAX: usize = 8;
 /// A table from which on a scan is worth a word.
 const SCAN_ROWS: f32 = 10_000.0;
 const SCAN_WARNING_EVERY: Duration = Duration::from_mins(1);
@@ -63,23 +67,16 @@ impl Store {
             app.application_name("convoke");
         }
         let tls = app.tls();
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(app.plain(), tls.clone(), recycling);
+        let recycling = || ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(app.plain(), tls.clone(), recycling());
+        let held = Manager::from_config(app.plain(), tls.clone(), recycling());
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
-        let pool = Pool::builder(manager)
-            .max_size(connections_max)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(Duration::from_millis(limits.queue_ms_max)))
-            .create_timeout(Some(Duration::from_secs(10)))
-            .post_create(Hook::async_fn(move |client, _| {
-                let settings = settings.clone();
-                Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
-            }))
-            .build()?;
-        Ok(Self {
-            inner: Arc::new(Inner { pool, tls, project, limits, sql, cursor_key, restore, scans: Mutex::default() }),
-        })
+        let wait = Duration::from_millis(limits.queue_ms_max);
+        let pool = build(manager, connections_max, wait, settings.clone())?;
+        let held = build(held, SNAPSHOTS_HELD_MAX, Duration::ZERO, settings)?;
+        let scans = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { pool, held, tls, project, limits, sql, cursor_key, restore, scans }) })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.
@@ -99,6 +96,7 @@ impl Store {
     /// Closes the idle connections, and the others as they come back.
     pub fn close(&self) {
         self.inner.pool.close();
+        self.inner.held.close();
     }
 
     /// Warns, once in a while, of a filter that goes over all of a large table.
@@ -137,6 +135,24 @@ impl Store {
     pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
         self.inner.pool.get().await.map_err(StoreError::Unreachable)
     }
+}
+
+fn build(
+    manager: Manager,
+    max: usize,
+    wait: Duration,
+    settings: String,
+) -> Result<Pool, deadpool_postgres::BuildError> {
+    Pool::builder(manager)
+        .max_size(max)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(Duration::from_secs(10)))
+        .post_create(Hook::async_fn(move |client, _| {
+            let settings = settings.clone();
+            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
+        }))
+        .build()
 }
 
 /// A statement must not outlive its call for long, nor a lost transaction hold its locks. `jit` costs milliseconds

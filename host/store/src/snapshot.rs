@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use convoke_model::{Code, DatabaseError, Failure};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_postgres::types::PgLsn;
 
 use crate::Store;
-use crate::pipeline::Connection;
+use crate::error::{Phase, explain};
+use crate::pipeline::{Around, Connection};
 
 /// A snapshot of the database that the runs who are given it share. The first read takes it; it ends with the last clone,
 /// or when a run breaks it: by a statement that Postgres refuses, or by not coming to an end. Who comes after that is told of
@@ -16,6 +18,16 @@ use crate::pipeline::Connection;
 #[derive(Debug, Clone, Default)]
 pub struct SharedSnapshot {
     held: Arc<Mutex<Held>>,
+}
+
+/// A snapshot that waits for its readers, and the moment that it shows.
+#[derive(Debug, Clone)]
+pub struct HeldSnapshot {
+    pub shared: SharedSnapshot,
+    /// `pg_current_snapshot()` as text.
+    pub snapshot: String,
+    /// A position of the log, in bytes from its beginning: all that was acknowledged before it was written is contained.
+    pub lsn: u64,
 }
 
 /// The transaction behind a shared snapshot, while no run has it.
@@ -41,6 +53,34 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Turn {
     held: OwnedMutexGuard<Held>,
+}
+
+/// A snapshot that nobody reads for a while is no leak, as other idle transactions would be.
+const BEGIN_HELD: &str =
+    "begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = '2min'";
+
+impl Store {
+    /// Takes a snapshot for readers that are still to come; it is theirs until the last clone is dropped. Few are to be
+    /// had at a time, apart from the connections of calls.
+    ///
+    /// # Errors
+    /// Where there are too many, or Postgres cannot be reached.
+    pub async fn hold_snapshot(&self, deadline: Instant) -> Result<HeldSnapshot, DatabaseError> {
+        let unreadable = |error| explain(&error, Phase::BeforeCommit);
+        let nothing = || DatabaseError::from(Failure::internal("a statement that always gives a row gave none"));
+        let mut connection = Connection::open_held(self, deadline).await?;
+        // The position comes first: whatever committed before it is in the snapshot.
+        let mut rows = connection.round_trip(&[convoke_sql::position()], Around::default()).await?;
+        let row = rows.pop().and_then(|rows| rows.into_iter().next()).ok_or_else(nothing)?;
+        let lsn = row.try_get::<_, PgLsn>(0).map_err(unreadable)?.into();
+        let begin = Around { begin: Some(BEGIN_HELD), ..Around::default() };
+        let mut rows = connection.round_trip(&[convoke_sql::snapshot()], begin).await?;
+        let row = rows.pop().and_then(|rows| rows.into_iter().next()).ok_or_else(nothing)?;
+        let snapshot: String = row.try_get(0).map_err(unreadable)?;
+        let taken = Taken { snapshot: snapshot.clone(), lsn };
+        let held = Held { connection: Some(connection), taken: Some(taken), intact: HashSet::new() };
+        Ok(HeldSnapshot { shared: SharedSnapshot { held: Arc::new(Mutex::new(held)) }, snapshot, lsn })
+    }
 }
 
 impl SharedSnapshot {

@@ -3,6 +3,7 @@
 mod begins;
 mod events;
 mod exactness;
+mod moments;
 mod outages;
 mod resume;
 mod stalled;

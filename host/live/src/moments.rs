@@ -1,0 +1,118 @@
+//! Moments that are kept: queries that come one by one and are to show one state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use convoke_invoke::{Answer, HeldSnapshot, Observe, Request};
+use convoke_model::{Code, Failure, Kind};
+
+use crate::live::{Inner, Live};
+
+/// How long a moment is kept: as long as Convex keeps its own.
+const KEPT: Duration = Duration::from_secs(30);
+/// Where there is no room for another one, the oldest goes from this age on.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(5);
+/// Timestamps of moments that were kept are known for longer, to be told from those of other hosts.
+const TIMESTAMPS_MAX: usize = 4_096;
+
+/// The moments that a host keeps, by their timestamps. `None` for those that it kept.
+#[derive(Debug, Default)]
+pub(crate) struct Moments {
+    by_timestamp: BTreeMap<u64, Option<(HeldSnapshot, Instant)>>,
+}
+
+impl Moments {
+    /// Keeps a snapshot under its timestamp, or a little later: two states never have the same one.
+    fn keep(&mut self, mut timestamp: u64, held: HeldSnapshot) -> u64 {
+        while let Some(known) = self.by_timestamp.get(&timestamp) {
+            if known.as_ref().is_some_and(|(known, _)| known.snapshot == held.snapshot) {
+                return timestamp;
+            }
+            timestamp += 1;
+        }
+        self.by_timestamp.insert(timestamp, Some((held, Instant::now())));
+        while self.by_timestamp.len() > TIMESTAMPS_MAX {
+            self.by_timestamp.pop_first();
+        }
+        timestamp
+    }
+
+    fn forget(&mut self, timestamp: u64) {
+        if let Some(moment) = self.by_timestamp.get_mut(&timestamp) {
+            *moment = None;
+        }
+    }
+
+    /// Makes room for another moment, if the oldest has been there long enough.
+    fn make_room(&mut self) -> bool {
+        let kept = self.by_timestamp.iter().find_map(|(at, moment)| moment.as_ref().map(|(_, since)| (*at, *since)));
+        match kept {
+            Some((timestamp, since)) if since.elapsed() >= KEPT_AT_LEAST => {
+                self.forget(timestamp);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Live {
+    /// Keeps the state of now for a while, and gives its timestamp, for [`Live::query_at`]. Where too many are kept, the
+    /// timestamp is still that of all that has been committed, but queries at it may show what came later.
+    pub async fn keep_moment(&self) -> u64 {
+        let mut held = self.inner.invoker.hold_snapshot().await;
+        if held.is_err() && self.inner.moments.lock().make_room() {
+            held = self.inner.invoker.hold_snapshot().await;
+        }
+        match held {
+            Ok(held) => {
+                let timestamp = self.timestamp(held.lsn);
+                let timestamp = self.inner.moments.lock().keep(timestamp, held);
+                let inner = Arc::downgrade(&self.inner);
+                tokio::spawn(async move {
+                    tokio::time::sleep(KEPT).await;
+                    if let Some(inner) = inner.upgrade() {
+                        inner.moments.lock().forget(timestamp);
+                    }
+                });
+                timestamp
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no moment can be kept");
+                self.timestamp(self.newest())
+            }
+        }
+    }
+
+    /// Runs a query in the state of a moment that is kept; none where the timestamp is not of such a moment, but of
+    /// something else that a client has seen.
+    ///
+    /// # Errors
+    /// When the moment is kept no longer.
+    pub async fn query_at(&self, request: Request<'_>, timestamp: u64) -> Result<Option<Answer>, Failure> {
+        let moment = self.inner.moments.lock().by_timestamp.get(&timestamp).cloned();
+        let held = match moment {
+            None => return Ok(None),
+            Some(None) => return Err(too_old()),
+            Some(Some((held, _))) => held,
+        };
+        debug_assert_eq!(request.kind, Kind::Query);
+        let observe = Observe { snapshot: Some(held.shared.clone()), ..Observe::default() };
+        let (answer, observed) = self.inner.invoker.run_observed(request, &observe).await;
+        // One that could not be read any more ran in a snapshot of its own.
+        if observed.snapshot.is_some_and(|snapshot| snapshot != held.snapshot) {
+            self.inner.moments.lock().forget(timestamp);
+            return Err(too_old());
+        }
+        Ok(Some(answer))
+    }
+}
+
+fn too_old() -> Failure {
+    let seconds = KEPT.as_secs();
+    Failure::new(
+        Code::InvalidArgs,
+        format!("the state at that timestamp is not kept any more: it is for {seconds} seconds"),
+    )
+}
