@@ -11,6 +11,7 @@ mod fill;
 mod pipeline;
 mod pool;
 mod reads;
+mod shape;
 mod statement;
 mod unmanaged;
 mod writes;
