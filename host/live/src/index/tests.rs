@@ -334,7 +334,7 @@ fn hits(index: &ReadSetIndex<u64>, change: &RowChange<'_>) -> Hits<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_500))]
 
     #[test]
     fn hits_are_those_that_a_scan_finds(steps in proptest::collection::vec(step(), 1..60)) {
