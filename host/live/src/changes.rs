@@ -1,8 +1,7 @@
 //! From what the log says of rows to what read sets know of documents.
 
 use convoke_feed::{ChangeKind, OldRow, Relation, Transaction, Tuple, Value as Column};
-use convoke_model::{DocumentId, Schema};
-use serde_json::{Map, Value};
+use convoke_model::{DocumentId, Fields, Schema, Table};
 use uuid::Uuid;
 
 /// What a transaction wrote, in the order in which it did.
@@ -33,8 +32,10 @@ pub(crate) enum What {
 pub(crate) struct Row {
     pub(crate) id: Uuid,
     pub(crate) creation_time: f64,
+    /// Whether the document is of the newest form of its table.
+    pub(crate) is_newest: bool,
     /// None where the log does not repeat what was left alone.
-    pub(crate) data: Option<Map<String, Value>>,
+    pub(crate) data: Option<Fields>,
 }
 
 /// Reads a transaction of the feed.
@@ -48,7 +49,7 @@ pub(crate) fn written(transaction: &Transaction, project: &str, schema: &Schema)
             let what = match table {
                 None => What::All,
                 // What cannot be read may be anything.
-                Some(_) => what(relation, &change.kind).unwrap_or(What::All),
+                Some(table) => what(table, relation, &change.kind).unwrap_or(What::All),
             };
             Written {
                 schema: relation.schema.clone(),
@@ -60,12 +61,12 @@ pub(crate) fn written(transaction: &Transaction, project: &str, schema: &Schema)
         .collect()
 }
 
-fn what(relation: &Relation, kind: &ChangeKind) -> Option<What> {
+fn what(table: &Table, relation: &Relation, kind: &ChangeKind) -> Option<What> {
     Some(match kind {
-        ChangeKind::Insert { new } => What::Insert(row(relation, new)?),
+        ChangeKind::Insert { new } => What::Insert(row(table, relation, new)?),
         ChangeKind::Update { old, new } => {
             let old_id = old.as_ref().and_then(|old| id(relation, tuple(old)));
-            What::Update { old_id, row: row(relation, new)? }
+            What::Update { old_id, row: row(table, relation, new)? }
         }
         ChangeKind::Delete { old } => What::Delete(id(relation, tuple(old))?),
         ChangeKind::Truncate | ChangeKind::Unlisted => What::All,
@@ -94,12 +95,18 @@ fn id(relation: &Relation, tuple: &Tuple) -> Option<Uuid> {
     text(relation, tuple, "_id")?.parse().ok()
 }
 
-fn row(relation: &Relation, tuple: &Tuple) -> Option<Row> {
+fn row(table: &Table, relation: &Relation, tuple: &Tuple) -> Option<Row> {
     let data = match column(relation, tuple, "data")? {
         Column::Unchanged => None,
-        _ => Some(serde_json::from_str(text(relation, tuple, "data")?).ok()?),
+        _ => Some(Fields::parse(text(relation, tuple, "data")?).ok()?),
     };
-    Some(Row { id: id(relation, tuple)?, creation_time: text(relation, tuple, "_creation_time")?.parse().ok()?, data })
+    let version = || text(relation, tuple, "_version")?.parse::<u32>().ok();
+    Some(Row {
+        id: id(relation, tuple)?,
+        creation_time: text(relation, tuple, "_creation_time")?.parse().ok()?,
+        is_newest: table.version == 1 || version().is_some_and(|version| version >= table.version),
+        data,
+    })
 }
 
 impl Written {

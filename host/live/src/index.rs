@@ -2,9 +2,11 @@
 //!
 //! Time grows with the hits, not with the subscriptions. For each table there is a hash map from row to readers, and
 //! for each definition of an index a tree of ranges that is asked for those around a position. A row's position is
-//! computed once a definition, however many ranges there are.
+//! computed once a definition, however many ranges there are. Reads of some fields are kept apart by which fields: of a row
+//! that they know a digest is computed once for each such set of fields, which are few.
 
 mod change;
+mod projected;
 mod ranges;
 mod rows;
 #[cfg(test)]
@@ -14,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use convoke_model::{Ids, Index, Position, Range, Read, ReadSet};
-use serde_json::Map;
+use convoke_model::{Ids, Index, Position, Projection, Range, Read, ReadSet};
 use slab::Slab;
 use uuid::Uuid;
 
-pub use change::{Reason, Row, RowChange};
+pub use change::{Hits, Reason, Row, RowChange};
+use projected::{ProjectionReaders, Put};
 use ranges::RangeTree;
 use rows::RowReaders;
 
@@ -93,31 +95,27 @@ impl<Id: Copy + Eq + Hash + Ord> ReadSetIndex<Id> {
         true
     }
 
-    /// Adds the subscriptions whose result the change may have changed, each with the first reason found for it.
+    /// Adds the subscriptions that the change concerns.
     ///
-    /// One map may serve all the changes of a transaction: what is in it already keeps its reason.
-    pub fn hits(&self, change: &RowChange<'_>, hits: &mut BTreeMap<Id, Reason>) {
-        let mut hit = |slot: Slot, reason: Reason| {
-            if let Some(live) = self.live.get(slot as usize) {
-                hits.entry(live.id).or_insert(reason);
-            }
-        };
+    /// One value may serve all the changes of a transaction: what is in it already keeps its reason.
+    pub fn hits(&self, change: &RowChange<'_>, hits: &mut Hits<Id>) {
+        let mut sink = Sink { live: &self.live, hits };
         for slot in &self.of_everything {
-            hit(*slot, Reason::ReadsEverything);
+            sink.changed(*slot, Reason::ReadsEverything);
         }
         if let Some((table, readers)) = change.table().and_then(|table| self.tables.get_key_value(&table)) {
-            readers.hits(*table, change, &mut hit);
+            readers.hits(*table, change, &mut sink);
         }
         match change {
             RowChange::Relation { schema, name } => {
                 let readers = self.relations.get(*schema).and_then(|names| names.get(*name));
                 for slot in readers.into_iter().flatten() {
-                    hit(*slot, Reason::Relation { schema: (*schema).to_owned(), name: (*name).to_owned() });
+                    sink.changed(*slot, Reason::Relation { schema: (*schema).to_owned(), name: (*name).to_owned() });
                 }
             }
             RowChange::Everything => {
                 for (slot, _) in &self.live {
-                    hit(slot as Slot, Reason::Gap);
+                    sink.changed(slot as Slot, Reason::Gap);
                 }
             }
             RowChange::Insert { .. }
@@ -132,7 +130,7 @@ impl<Id: Copy + Eq + Hash + Ord> ReadSetIndex<Id> {
             Read::Document { table, id } => {
                 let readers = self.tables.entry(*table).or_default();
                 readers.all.insert(slot);
-                readers.documents.insert(*id, slot);
+                readers.documents.insert(*id, slot, ());
             }
             Read::Range { table, index, ranges, ids } => {
                 let readers = self.tables.entry(*table).or_default();
@@ -178,6 +176,26 @@ impl<Id: Copy + Eq + Hash + Ord> ReadSetIndex<Id> {
     }
 }
 
+/// Takes slots down as the subscriptions that they are of.
+struct Sink<'a, Id> {
+    live: &'a Slab<Live<Id>>,
+    hits: &'a mut Hits<Id>,
+}
+
+impl<Id: Copy + Ord> Sink<'_, Id> {
+    fn changed(&mut self, slot: Slot, reason: Reason) {
+        if let Some(live) = self.live.get(slot as usize) {
+            self.hits.changed.entry(live.id).or_insert(reason);
+        }
+    }
+
+    fn as_seen(&mut self, slot: Slot) {
+        if let Some(live) = self.live.get(slot as usize) {
+            self.hits.as_seen.insert(live.id);
+        }
+    }
+}
+
 /// Who reads what of one table.
 #[derive(Debug, Default)]
 struct TableReaders {
@@ -185,7 +203,7 @@ struct TableReaders {
     all: BTreeSet<Slot>,
     /// Reads of a document by its id.
     documents: RowReaders,
-    /// Rows that range reads were given.
+    /// Rows that range reads were given as a whole.
     handed_out: RowReaders,
     /// Range reads that do not know which rows they counted in.
     counting: BTreeSet<Slot>,
@@ -193,11 +211,13 @@ struct TableReaders {
     indexes: Vec<IndexReaders>,
 }
 
-/// The ranges that are read of one definition of an index.
+/// What is read of one definition of an index.
 #[derive(Debug)]
 struct IndexReaders {
     index: Arc<Index>,
     ranges: RangeTree,
+    /// One for each set of fields that reads look at; the others look at whole documents.
+    projections: Vec<ProjectionReaders>,
 }
 
 impl IndexReaders {
@@ -205,27 +225,68 @@ impl IndexReaders {
     fn is_of(&self, index: &Arc<Index>) -> bool {
         Arc::ptr_eq(&self.index, index) || (self.index.name == index.name && self.index.fields == index.fields)
     }
+
+    fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.projections.is_empty()
+    }
+
+    fn projection(&mut self, projection: &Projection) -> &mut ProjectionReaders {
+        let at = self.projections.iter().position(|known| known.is_of(projection)).unwrap_or_else(|| {
+            self.projections.push(ProjectionReaders::new(projection.clone()));
+            self.projections.len() - 1
+        });
+        &mut self.projections[at]
+    }
+
+    fn remove(&mut self, slot: Slot, ranges: &[Range], ids: &Ids) {
+        let Ids::Seen(seen) = ids else {
+            return ranges.iter().for_each(|range| self.ranges.remove(range, slot));
+        };
+        if let Some(at) = self.projections.iter().position(|known| known.is_of(&seen.projection)) {
+            self.projections[at].remove(slot, ranges, seen);
+            if self.projections[at].is_empty() {
+                self.projections.remove(at);
+            }
+        }
+    }
+
+    /// Where a row lies, if that can be told.
+    fn position(&self, row: &Row<'_>) -> Option<Position> {
+        match row.data {
+            Some(data) => Position::of_texts(&self.index, |name| data.text(name), row.creation_time, row.id).ok(),
+            // An index over the creation time alone needs no field to tell the position.
+            None if self.index.fields.is_empty() => {
+                Position::of_texts(&self.index, |_| None, row.creation_time, row.id).ok()
+            }
+            None => None,
+        }
+    }
 }
 
 impl TableReaders {
     fn insert_range(&mut self, slot: Slot, index: &Arc<Index>, ranges: &[Range], ids: &Ids) {
         match ids {
-            Ids::Known(ids) => ids.iter().for_each(|id| self.handed_out.insert(*id, slot)),
+            Ids::Known(ids) => ids.iter().for_each(|id| self.handed_out.insert(*id, slot, ())),
+            Ids::Seen(seen) => seen.whole.iter().for_each(|id| self.handed_out.insert(*id, slot, ())),
             Ids::Unknown => {
                 self.counting.insert(slot);
             }
         }
         // A read without any range is one that nothing can enter.
         let mut ranges = ranges.iter().filter(|range| !ranges::is_empty(range)).peekable();
-        if ranges.peek().is_none() {
+        let has_seen = matches!(ids, Ids::Seen(seen) if !seen.rows.is_empty());
+        if ranges.peek().is_none() && !has_seen {
             return;
         }
         let at = self.indexes.iter().position(|known| known.is_of(index)).unwrap_or_else(|| {
-            self.indexes.push(IndexReaders { index: Arc::clone(index), ranges: RangeTree::default() });
+            let index = Arc::clone(index);
+            self.indexes.push(IndexReaders { index, ranges: RangeTree::default(), projections: Vec::new() });
             self.indexes.len() - 1
         });
-        for range in ranges {
-            self.indexes[at].ranges.insert(range, slot);
+        let readers = &mut self.indexes[at];
+        match ids {
+            Ids::Seen(seen) => readers.projection(&seen.projection).insert(slot, ranges, seen),
+            Ids::Known(_) | Ids::Unknown => ranges.for_each(|range| readers.ranges.insert(range, slot)),
         }
     }
 
@@ -236,15 +297,14 @@ impl TableReaders {
             Read::Range { index, ranges, ids, .. } => {
                 match ids {
                     Ids::Known(ids) => ids.iter().for_each(|id| self.handed_out.remove(*id, slot)),
+                    Ids::Seen(seen) => seen.whole.iter().for_each(|id| self.handed_out.remove(*id, slot)),
                     Ids::Unknown => {
                         self.counting.remove(&slot);
                     }
                 }
                 if let Some(at) = self.indexes.iter().position(|known| known.is_of(index)) {
-                    for range in ranges {
-                        self.indexes[at].ranges.remove(range, slot);
-                    }
-                    if self.indexes[at].ranges.is_empty() {
+                    self.indexes[at].remove(slot, ranges, ids);
+                    if self.indexes[at].is_empty() {
                         self.indexes.remove(at);
                     }
                 }
@@ -258,45 +318,64 @@ impl TableReaders {
         self.documents.is_empty() && self.handed_out.is_empty() && self.counting.is_empty() && self.indexes.is_empty()
     }
 
-    fn hits(&self, table: u32, change: &RowChange<'_>, hit: &mut impl FnMut(Slot, Reason)) {
+    fn hits<Id: Copy + Eq + Hash + Ord>(&self, table: u32, change: &RowChange<'_>, sink: &mut Sink<'_, Id>) {
         match change {
             RowChange::Insert { row, .. } => {
-                self.documents.of(row.id, |slot| hit(slot, Reason::Document { table, id: row.id }));
-                self.enters(table, row, hit);
+                self.documents.of(row.id, |slot, ()| sink.changed(slot, Reason::Document { table, id: row.id }));
+                self.put(table, row, false, sink);
             }
             RowChange::Update { old_id, row, .. } => {
-                self.leaves(table, row.id, hit);
+                let old_id = old_id.filter(|old_id| *old_id != row.id);
+                self.leaves(table, row.id, sink);
                 if let Some(old_id) = old_id {
-                    self.leaves(table, *old_id, hit);
+                    self.leaves(table, old_id, sink);
+                    self.leaves_projections(table, old_id, sink);
+                    self.leaves_projections(table, row.id, sink);
                 }
-                self.enters(table, row, hit);
+                self.put(table, row, old_id.is_none(), sink);
             }
-            RowChange::Delete { id, .. } => self.leaves(table, *id, hit),
-            RowChange::Truncate { .. } => self.all.iter().for_each(|slot| hit(*slot, Reason::Truncated { table })),
+            RowChange::Delete { id, .. } => {
+                self.leaves(table, *id, sink);
+                self.leaves_projections(table, *id, sink);
+            }
+            RowChange::Truncate { .. } => {
+                self.all.iter().for_each(|slot| sink.changed(*slot, Reason::Truncated { table }));
+            }
             RowChange::Relation { .. } | RowChange::Everything => {}
         }
     }
 
     /// A row was changed or is gone: it concerns whoever has it, or may have counted it in.
-    fn leaves(&self, table: u32, id: Uuid, hit: &mut impl FnMut(Slot, Reason)) {
-        self.documents.of(id, |slot| hit(slot, Reason::Document { table, id }));
-        self.handed_out.of(id, |slot| hit(slot, Reason::HandedOut { table, id }));
-        self.counting.iter().for_each(|slot| hit(*slot, Reason::MayBeCounted { table, id }));
+    fn leaves<Id: Copy + Eq + Hash + Ord>(&self, table: u32, id: Uuid, sink: &mut Sink<'_, Id>) {
+        self.documents.of(id, |slot, ()| sink.changed(slot, Reason::Document { table, id }));
+        self.handed_out.of(id, |slot, ()| sink.changed(slot, Reason::HandedOut { table, id }));
+        self.counting.iter().for_each(|slot| sink.changed(*slot, Reason::MayBeCounted { table, id }));
     }
 
-    /// A row lies where it did not before: it concerns whoever reads that place.
-    fn enters(&self, table: u32, row: &Row<'_>, hit: &mut impl FnMut(Slot, Reason)) {
+    /// A row is gone: it concerns those too who have a part of it.
+    fn leaves_projections<Id: Copy + Eq + Hash + Ord>(&self, table: u32, id: Uuid, sink: &mut Sink<'_, Id>) {
+        for projection in self.indexes.iter().flat_map(|readers| &readers.projections) {
+            projection.leaves(table, id, sink);
+        }
+    }
+
+    /// A row was written: it concerns whoever reads the place where it lies.
+    fn put<Id: Copy + Eq + Hash + Ord>(&self, table: u32, row: &Row<'_>, was_there: bool, sink: &mut Sink<'_, Id>) {
         let id = row.id;
-        let nothing = Map::new();
-        for IndexReaders { index, ranges } in &self.indexes {
-            // An index over the creation time alone needs no field to tell the position.
-            let data = row.data.or_else(|| index.fields.is_empty().then_some(&nothing));
-            match data {
-                Some(data) => {
-                    let position = Position::of(index, data, row.creation_time, id);
-                    ranges.around(&position, |slot| hit(slot, Reason::Entered { table, index: Arc::clone(index), id }));
-                }
-                None => ranges.all(|slot| hit(slot, Reason::MayHaveEntered { table, index: Arc::clone(index), id })),
+        for readers in &self.indexes {
+            let IndexReaders { index, ranges, projections } = readers;
+            let position = readers.position(row);
+            match &position {
+                Some(position) => ranges.around(position, |slot| {
+                    sink.changed(slot, Reason::Entered { table, index: Arc::clone(index), id });
+                }),
+                None => ranges.all(|slot| {
+                    sink.changed(slot, Reason::MayHaveEntered { table, index: Arc::clone(index), id });
+                }),
+            }
+            let put = Put { table, index, row, position: position.as_ref(), was_there };
+            for projection in projections {
+                projection.put(&put, sink);
             }
         }
     }

@@ -7,10 +7,15 @@
 //! A write into what a query read runs it again, even where the result then turns out to be the same. What counts as
 //! read is more than what the result shows, and a run so possibly needless, in these cases and no other:
 //!
-//! - a filter, which does not narrow the range that the conditions select;
+//! - an update of a row that was given as a whole, whichever field it changes;
+//! - a filter, which does not narrow the range that the conditions select: a row in it that was not given counts, whatever
+//!   is read of the others;
+//! - a choice of fields: those of the index and of the filter count as the chosen ones do, a document of an older form
+//!   counts as a whole, and a field that is changed and changed back was changed;
 //! - a limit on several ranges (`in`), which does not cut them short;
 //! - an aggregate or an offset: any row of the table that is changed or removed may have been counted;
-//! - a field too long to be kept in its row, where an update leaves all fields alone: the row may lie anywhere;
+//! - a field too long to be kept in its row, where an update leaves all fields alone: the row may lie anywhere, but to who
+//!   was given some of its fields it lies where it did;
 //! - SQL and tables of somebody else's: anything that is written to a relation that the statement names, and where the
 //!   statement fails or calls a function in `from`, anything at all;
 //! - a read that failed, for all that it selects;
@@ -37,7 +42,7 @@ mod waiting;
 mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
-pub use index::{ReadSetIndex, Reason, Row, RowChange};
+pub use index::{Hits, ReadSetIndex, Reason, Row, RowChange};
 pub use live::{CATCH_UP_MAX, Live, LiveOptions, QueryAnswer, Run};
 pub use metrics::{Gauges, LiveMetrics};
 pub use state::Received;

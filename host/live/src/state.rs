@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::changes::{What, Written};
 use crate::evaluation::{Evaluation, QueryKey};
-use crate::index::{ReadSetIndex, Reason, Row, RowChange};
+use crate::index::{Hits, ReadSetIndex, Reason, Row, RowChange};
 use crate::waiting::Waiting;
 
 /// Transactions that are kept for evaluations that come in: one that takes longer than so many is run again.
@@ -316,23 +316,25 @@ impl State {
     /// into the reads and is not in the snapshot, or that may have.
     fn validity(&self, snapshot: &Snapshot, from: u64, reads: &Arc<ReadSet>) -> (u64, Option<u64>) {
         let mut alone = None;
-        let mut concerns = |written: &[Written]| {
+        let mut hits = |written: &[Written]| {
             let index = alone.get_or_insert_with(|| {
                 let mut index = ReadSetIndex::new();
                 index.insert(0, Arc::clone(reads));
                 index
             });
-            !hits(index, written).is_empty()
+            hits_of(index, written)
         };
         // A transaction that does not wait for the log to be written (`synchronous_commit = off`) is visible before.
         let ahead = self.recent.iter().rev().take_while(|recent| recent.end_lsn > from);
         let ahead = ahead.filter(|recent| snapshot.contains_xid(recent.xid));
-        let from = ahead.filter(|recent| concerns(&recent.written)).map(|recent| recent.end_lsn).max().unwrap_or(from);
+        let ahead = ahead.filter(|recent| !hits(&recent.written).is_empty()).map(|recent| recent.end_lsn);
+        let from = ahead.max().unwrap_or(from);
         let forgotten =
             self.forgotten.iter().find(|(xid, _)| !snapshot.contains_xid(*xid)).map(|(_, end_lsn)| *end_lsn);
         let missed = || {
             let lacks = |recent: &&Recent| !snapshot.contains_xid(recent.xid);
-            self.recent.iter().filter(lacks).find(|recent| concerns(&recent.written)).map(|recent| recent.end_lsn)
+            let missed = self.recent.iter().filter(lacks).find(|recent| !hits(&recent.written).change_nothing());
+            missed.map(|recent| recent.end_lsn)
         };
         (from, forgotten.or_else(missed))
     }
@@ -377,10 +379,17 @@ impl State {
         let mut effects = Effects::default();
         self.position = self.position.max(end_lsn);
         let mut unwanted = Vec::new();
-        for (id, reason) in hits(&self.index, &written) {
+        let hits = hits_of(&self.index, &written);
+        for id in hits.as_seen {
+            if let Some(entry) = self.entries.get_mut(&id)
+                && entry.contains(xid)
+            {
+                entry.from = entry.from.max(end_lsn);
+            }
+        }
+        for (id, reason) in hits.changed {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            let snapshot = entry.current.as_ref().and_then(|current| current.snapshot.as_ref());
-            if snapshot.is_some_and(|snapshot| snapshot.contains_xid(xid)) {
+            if entry.contains(xid) {
                 entry.from = entry.from.max(end_lsn);
                 continue;
             }
@@ -532,6 +541,14 @@ impl State {
     }
 }
 
+impl Entry {
+    /// Whether the result contains a transaction.
+    fn contains(&self, xid: u32) -> bool {
+        let snapshot = self.current.as_ref().and_then(|current| current.snapshot.as_ref());
+        snapshot.is_some_and(|snapshot| snapshot.contains_xid(xid))
+    }
+}
+
 impl Effects {
     pub(crate) fn append(&mut self, mut more: Self) {
         self.run.append(&mut more.run);
@@ -545,8 +562,8 @@ impl Effects {
 }
 
 /// Which queries a transaction concerns, and why.
-fn hits(index: &ReadSetIndex<EntryId>, written: &[Written]) -> BTreeMap<EntryId, Reason> {
-    let mut hits = BTreeMap::new();
+fn hits_of(index: &ReadSetIndex<EntryId>, written: &[Written]) -> Hits<EntryId> {
+    let mut hits = Hits::default();
     for write in written {
         if let Some(table) = write.table {
             let change = match &write.what {
@@ -563,7 +580,7 @@ fn hits(index: &ReadSetIndex<EntryId>, written: &[Written]) -> BTreeMap<EntryId,
 }
 
 fn as_row(row: &crate::changes::Row) -> Row<'_> {
-    Row { id: row.id, creation_time: row.creation_time, data: row.data.as_ref() }
+    Row { id: row.id, creation_time: row.creation_time, is_newest: row.is_newest, data: row.data.as_ref() }
 }
 
 #[cfg(test)]

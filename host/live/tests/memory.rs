@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoke_live::ReadSetIndex;
-use convoke_model::{Ids, Index, IndexField, Plan, Read, ReadSet};
+use convoke_model::{Ids, Index, IndexField, Plan, Read, ReadSet, SeenRows};
 use uuid::Uuid;
 
 /// A server holds tens of thousands of subscriptions beside everything else.
 const SUBSCRIPTION_BYTES_MAX: usize = 4096;
+/// Of each row a digest and a time are known too.
+const SUBSCRIPTION_TO_FIELDS_BYTES_MAX: usize = 6144;
 const ROWS_HANDED_OUT: usize = 50;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -36,23 +38,39 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// The messages of a channel: one range of an index, and the rows in it.
-fn reads(index: &Arc<Index>, subscription: usize) -> Arc<ReadSet> {
+fn reads(index: &Arc<Index>, subscription: usize, more: &str) -> Arc<ReadSet> {
     let plan = format!(
-        r#"{{"table":"messages","index":"channel","where":[{{"field":"channel","op":"eq","value":"{}"}}]}}"#,
+        r#"{{"table":"messages","index":"channel","where":[{{"field":"channel","op":"eq","value":"{}"}}]{more}}}"#,
         Uuid::from_u128(subscription as u128)
     );
-    let ranges = Plan::parse(&plan).expect("the plan is valid").ranges(index);
+    let plan = Plan::parse(&plan).expect("the plan is valid");
+    let ranges = plan.ranges(index);
     assert_eq!(ranges.len(), 1);
     let first = subscription * ROWS_HANDED_OUT;
-    let ids = (first..first + ROWS_HANDED_OUT).map(|row| Uuid::from_u128(row as u128)).collect();
-    Arc::new(ReadSet { reads: vec![Read::Range { table: 1, index: Arc::clone(index), ranges, ids: Ids::Known(ids) }] })
+    let ids = (first..first + ROWS_HANDED_OUT).map(|row| Uuid::from_u128(row as u128));
+    let ids = match plan.projection(index) {
+        None => Ids::Known(ids.collect()),
+        Some(projection) => {
+            let rows = ids.map(|id| (id, projection.seen(0.0, |_| Some("1")))).collect();
+            Ids::Seen(Box::new(SeenRows { projection, rows, whole: Vec::new() }))
+        }
+    };
+    Arc::new(ReadSet { reads: vec![Read::Range { table: 1, index: Arc::clone(index), ranges, ids }] })
 }
 
 #[test]
 fn an_idle_subscription_is_small() {
+    let most = bytes_of_one("");
+    assert!(most < SUBSCRIPTION_BYTES_MAX, "{most} bytes");
+    let most = bytes_of_one(r#","fields":["author"]"#);
+    assert!(most < SUBSCRIPTION_TO_FIELDS_BYTES_MAX, "{most} bytes");
+}
+
+/// The bytes of a subscription, of which there are many.
+fn bytes_of_one(more: &str) -> usize {
     let fields = vec![IndexField::ascending("channel")];
     let index = Arc::new(Index { name: "channel".to_owned(), fields, unique: false });
-    let sets: Vec<_> = (0..20_000).map(|subscription| reads(&index, subscription)).collect();
+    let sets: Vec<_> = (0..20_000).map(|subscription| reads(&index, subscription, more)).collect();
     let mut live = ReadSetIndex::new();
     let before = BYTES.load(Ordering::Relaxed);
     let mut most = 0;
@@ -63,5 +81,5 @@ fn an_idle_subscription_is_small() {
             most = most.max((BYTES.load(Ordering::Relaxed) - before) / live.len());
         }
     }
-    assert!(most < SUBSCRIPTION_BYTES_MAX, "{most} bytes");
+    most
 }

@@ -169,9 +169,31 @@ impl Position {
         for field in &index.fields {
             position.push(&key(data.get(&field.name)), field.order);
         }
-        position.push_creation_time(creation_time);
-        position.0.extend(id.as_bytes());
-        position
+        position.end(creation_time, id)
+    }
+
+    /// The position of a document of which `text` gives a field's JSON text, or none where it is missing.
+    ///
+    /// # Errors
+    /// Where a field of the index cannot be read as a value: it nests too deep, or is a number too large for a float.
+    pub fn of_texts<'a>(
+        index: &Index,
+        mut text: impl FnMut(&str) -> Option<&'a str>,
+        creation_time: f64,
+        id: Uuid,
+    ) -> Result<Self, serde_json::Error> {
+        let mut position = Self::default();
+        for field in &index.fields {
+            let value: Option<Value> = text(&field.name).map(serde_json::from_str).transpose()?;
+            position.push(&key(value.as_ref()), field.order);
+        }
+        Ok(position.end(creation_time, id))
+    }
+
+    fn end(mut self, creation_time: f64, id: Uuid) -> Self {
+        self.push_creation_time(creation_time);
+        self.0.extend(id.as_bytes());
+        self
     }
 
     /// Appends the key of one more field.
@@ -341,6 +363,10 @@ mod tests {
             let ((a1, a2), (b1, b2)) = (keys(&a), keys(&b));
             let expected = a1.cmp(&b1).then(b2.cmp(&a2)).then(a.2.cmp(&b.2)).then(a.3.cmp(&b.3));
             prop_assert_eq!(position(&a).cmp(&position(&b)), expected);
+            let texts = [("a", a.0.to_string()), ("b", a.1.to_string())];
+            let text = |wanted: &str| texts.iter().find(|(name, _)| *name == wanted).map(|(_, text)| text.as_str());
+            let of_texts = Position::of_texts(&index, text, f64::from(a.2), Uuid::from_u128(a.3));
+            prop_assert_eq!(of_texts.expect("values"), position(&a));
             let parts = position(&a).parts(&index).expect("whole");
             prop_assert_eq!(parts, PositionParts { keys: vec![a1, a2], creation_time: f64::from(a.2), id: Uuid::from_u128(a.3) });
         }

@@ -13,6 +13,7 @@ mod limits;
 mod manifest;
 mod path;
 mod plan;
+mod projection;
 mod read_set;
 mod schema;
 mod value;
@@ -31,6 +32,7 @@ pub use plan::{
     Aggregate, AggregateOperator, CREATION_TIME, Condition, Filter, Operator, Order, Page, Plan, PlanError,
     is_undefined,
 };
+pub use projection::{Fields, Projection, Seen, SeenRows};
 pub use read_set::{Ids, Range, Read, ReadSet, condition_key};
 pub use schema::{BY_CREATION_TIME, Index, IndexField, Schema, SchemaConflict, Table, TableKind};
 pub use value::{decode_convex, encode_convex, whole_floats_to_integers};

@@ -27,6 +27,9 @@ pub struct Plan {
     pub offset: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Page>,
+    /// The top-level fields of the documents that are wanted; none for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aggregate: Vec<Aggregate>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -111,6 +114,8 @@ pub const CREATION_TIME: &str = "_creationTime";
 /// How deep a filter may nest, and how many comparisons it may have.
 const FILTER_DEPTH_MAX: usize = 32;
 const FILTER_COMPARISONS_MAX: usize = 256;
+/// Each is a column of a statement, beside those of the index and the filter; Postgres returns at most 1,664.
+const FIELDS_MAX: usize = 256;
 
 /// Why a plan cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -135,6 +140,14 @@ pub enum PlanError {
     FilterSize,
     #[error("`{0}` needs a field")]
     AggregateField(&'static str),
+    #[error("`fields` names the fields to return: leave it out for whole documents")]
+    NoFields,
+    #[error("`fields` takes names of top-level fields, `{field}` is none")]
+    NoTopLevelField { field: String },
+    #[error("`fields` names `{field}` twice")]
+    FieldTwice { field: String },
+    #[error("`fields` names at most {FIELDS_MAX} fields")]
+    TooManyFields,
     #[error("`groupBy` takes the first fields of the index that no equality fixes, `{field}` does not fit")]
     GroupBy { field: String },
     #[error("{0} do not go together")]
@@ -161,6 +174,7 @@ impl Plan {
             filter.check(0, &mut 0)?;
         }
         self.check_shape()?;
+        self.check_fields()?;
         let index = match (&self.index, self.conditions.first()) {
             (None, Some(condition)) if condition.field != CREATION_TIME => {
                 return Err(PlanError::NeedsIndex { field: condition.field.clone() });
@@ -181,6 +195,29 @@ impl Plan {
     /// How many of the index's fields equalities fix.
     pub fn fixed_fields(&self) -> usize {
         self.conditions.iter().take_while(|condition| condition.op == Operator::Eq).count()
+    }
+
+    /// Checks which fields are wanted; the table need not be known.
+    pub fn check_fields(&self) -> Result<(), PlanError> {
+        let Some(fields) = &self.fields else { return Ok(()) };
+        if !self.aggregate.is_empty() {
+            return Err(PlanError::Together("`fields` and `aggregate`"));
+        }
+        if fields.is_empty() {
+            return Err(PlanError::NoFields);
+        }
+        if fields.len() > FIELDS_MAX {
+            return Err(PlanError::TooManyFields);
+        }
+        for (position, field) in fields.iter().enumerate() {
+            if field.is_empty() || field.contains('.') {
+                return Err(PlanError::NoTopLevelField { field: field.clone() });
+            }
+            if fields[..position].contains(field) {
+                return Err(PlanError::FieldTwice { field: field.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn check_shape(&self) -> Result<(), PlanError> {
@@ -329,6 +366,7 @@ mod tests {
             r#"{"table":"messages","aggregate":[{"op":"count"},{"op":"sum","field":"n"}]}"#,
             r#"{"table":"messages","index":"by_channel","aggregate":[{"op":"count"}],"groupBy":["channel"]}"#,
             r#"{"table":"messages","page":{"cursor":null},"limit":5}"#,
+            r#"{"table":"messages","fields":["author","nobody knows","_id","_creationTime"],"page":{"cursor":null}}"#,
         ] {
             assert_eq!(check(json), Ok(()), "{json}");
         }
@@ -367,6 +405,11 @@ mod tests {
             (r#"{"table":"messages","aggregate":[{"op":"sum"}]}"#, "`sum` needs a field"),
             (r#"{"table":"messages","aggregate":[{"op":"count"}],"groupBy":["channel"]}"#, "`groupBy` takes"),
             (r#"{"table":"messages","page":{"cursor":null},"offset":5}"#, "do not go together"),
+            (r#"{"table":"messages","fields":[]}"#, "leave it out"),
+            (r#"{"table":"messages","fields":["a","b","a"]}"#, "`a` twice"),
+            (r#"{"table":"messages","fields":["a.b"]}"#, "`a.b` is none"),
+            (r#"{"table":"messages","fields":[""]}"#, "`` is none"),
+            (r#"{"table":"messages","fields":["a"],"aggregate":[{"op":"count"}]}"#, "`fields` and `aggregate`"),
         ] {
             let error = check(json).expect_err(json);
             assert!(error.contains(words), "{json}: {error}");

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::key::{Position, key};
 use crate::plan::{Condition, Operator, Order, Plan};
+use crate::projection::SeenRows;
 use crate::schema::Index;
 
 /// Ranges that one read may be made of before it is widened to what they have in common.
@@ -35,6 +36,9 @@ pub enum Read {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ids {
     Known(Vec<Uuid>),
+    /// Rows that were given in part: a write that left alone what was looked at does not matter. Boxed, so that other
+    /// reads are no larger for it.
+    Seen(Box<SeenRows>),
     /// Rows counted in that were not given (aggregates, rows behind an offset): a write to any row may matter.
     Unknown,
 }

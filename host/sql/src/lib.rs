@@ -17,7 +17,7 @@ pub use ddl::{
     index_columns, index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name,
     register_table, replacement_name,
 };
-pub use read::{Bounds, forget, get, get_many, intact, position, query, recall, remember, snapshot};
+pub use read::{Bounds, Columns, forget, get, get_many, intact, position, query, recall, remember, snapshot};
 pub use write::{Existence, Rows, delete, delete_where, insert, outdated, patch_unset, patch_where, update};
 
 use uuid::Uuid;

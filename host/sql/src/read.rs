@@ -20,8 +20,37 @@ pub struct Bounds<'a> {
     pub until: Option<&'a PositionParts>,
 }
 
-/// What a read returns of a row: id, creation time, fields and, where documents may be of an older form, its version.
-pub(crate) fn columns(table: &Table) -> &'static str {
+/// What a read along an index returns of a row, behind its id and its creation time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns<'a> {
+    /// The document and, where it may be of an older form, its version.
+    Document,
+    /// These top-level fields, a column each, null where one is missing. Before them, where the document may be of an
+    /// older form: the whole of it if it is, null if not, and its version.
+    Fields(&'a [String]),
+}
+
+impl Columns<'_> {
+    /// Where the columns of fields begin.
+    pub fn first_field(table: &Table) -> usize {
+        if table.version > 1 { 4 } else { 2 }
+    }
+
+    fn push(self, text: &mut String, table: &Table) {
+        let Self::Fields(fields) = self else { return text.push_str(columns(table)) };
+        text.push_str("_id, _creation_time");
+        if table.version > 1 {
+            let _ = write!(text, ", case when _version < {} then data end, _version", table.version);
+        }
+        for field in fields {
+            let _ = write!(text, ", data->{}", quote_literal(field));
+        }
+    }
+}
+
+/// What a read of documents returns of a row: id, creation time, fields and, where they may be of an older form, its
+/// version.
+fn columns(table: &Table) -> &'static str {
     if table.version > 1 { "_id, _creation_time, data, _version" } else { "_id, _creation_time, data" }
 }
 
@@ -94,11 +123,19 @@ pub fn get_many(schema: &str, table: &Table, ids: Vec<Uuid>) -> Statement {
 
 /// The documents of a plan, which must have been checked against its table and index; `limit` is the rows to return at
 /// most.
-pub fn query(schema: &str, table: &Table, plan: &Plan, index: &Index, bounds: Bounds<'_>, limit: u32) -> Statement {
-    let mut statement = Statement {
-        text: format!("select {} from {}", columns(table), qualified(schema, &table.name)),
-        parameters: Vec::with_capacity(plan.conditions.len() + 2),
-    };
+pub fn query(
+    schema: &str,
+    table: &Table,
+    plan: &Plan,
+    index: &Index,
+    bounds: Bounds<'_>,
+    columns: Columns<'_>,
+    limit: u32,
+) -> Statement {
+    let mut text = "select ".to_owned();
+    columns.push(&mut text, table);
+    let _ = write!(text, " from {}", qualified(schema, &table.name));
+    let mut statement = Statement { text, parameters: Vec::with_capacity(plan.conditions.len() + 2) };
     push_where(&mut statement, plan, index, bounds);
     push_order(&mut statement.text, plan, index);
     statement.push_limit(limit, plan.offset);
@@ -283,7 +320,8 @@ mod tests {
         let table = table();
         let plan = Plan::parse(json).expect("plan");
         let index = plan.check(&table).expect("a plan of this table");
-        query("demo", &table, &plan, &index, bounds, 50).text.split_once(" from ").expect("a select").1.to_owned()
+        let statement = query("demo", &table, &plan, &index, bounds, Columns::Document, 50);
+        statement.text.split_once(" from ").expect("a select").1.to_owned()
     }
 
     #[test]
@@ -328,6 +366,24 @@ mod tests {
              and convoke.key(data->'rank') >= $5 and (convoke.key(data->'rank') > $5 \
              or (convoke.key(data->'rank') = $5 and (_creation_time < $6 or (_creation_time = $6 and (_id <= $7))))) \
              order by convoke.key(data->'rank') desc, _creation_time, _id limit $8"
+        );
+    }
+
+    #[test]
+    fn fields_are_columns() {
+        let plan = Plan::parse(r#"{"table":"messages","fields":["it's"]}"#).expect("a plan");
+        let text = |table: &Table| {
+            let index = plan.check(table).expect("a plan of this table");
+            let fields = ["a".to_owned(), "it's".to_owned()];
+            let columns = Columns::Fields(&fields);
+            let statement = query("demo", table, &plan, &index, Bounds::default(), columns, 50);
+            statement.text.split_once(" from ").expect("a select").0.to_owned()
+        };
+        let table = table();
+        assert_eq!(text(&table), "select _id, _creation_time, data->'a', data->'it''s'");
+        assert_eq!(
+            text(&Table { version: 3, ..table }),
+            "select _id, _creation_time, case when _version < 3 then data end, _version, data->'a', data->'it''s'"
         );
     }
 

@@ -244,8 +244,8 @@ fn managed<'a>(tables: &'a convoke_model::Tables, name: &str) -> Result<Known<'a
 fn selection<'a>(tables: &'a convoke_model::Tables, plan: &str) -> Result<(Plan, Known<'a>), DatabaseError> {
     let plan = Plan::parse(plan).map_err(|error| invalid(error.to_string()))?;
     let known = managed(tables, &plan.table)?;
-    if plan.page.is_some() || !plan.aggregate.is_empty() {
-        return Err(invalid("a write by query takes no page and no aggregate"));
+    if plan.page.is_some() || !plan.aggregate.is_empty() || plan.fields.is_some() {
+        return Err(invalid("a write by query takes no page, no aggregate and no fields"));
     }
     Ok((plan, known))
 }

@@ -99,12 +99,16 @@ pub(crate) fn json_column(row: &Row) -> Result<&str, tokio_postgres::Error> {
     row.try_get(0).map(|JsonText(text)| text)
 }
 
+/// A column of type `json` or `jsonb` as text, or none where it is null.
+pub(crate) fn optional_json_column(row: &Row, column: usize) -> Result<Option<&str>, tokio_postgres::Error> {
+    let value: Option<JsonText<'_>> = row.try_get(column)?;
+    Ok(value.map(|JsonText(text)| text))
+}
+
 /// Appends the document of a row: its fields, after the two that the system gives.
 pub(crate) fn push_document(out: &mut String, table: u32, stored: &Stored<'_>) {
     out.reserve(stored.data.len() + 96);
-    out.push_str("{\"_id\":\"");
-    DocumentId { table, uuid: stored.id }.write_to(out);
-    let _ = write!(out, "\",\"_creationTime\":{}", stored.creation_time);
+    push_system_fields(out, table, stored.id, stored.creation_time);
     match stored.data.trim_start().strip_prefix('{') {
         Some(fields) if fields.trim_start() != "}" => {
             out.push(',');
@@ -112,4 +116,26 @@ pub(crate) fn push_document(out: &mut String, table: u32, stored: &Stored<'_>) {
         }
         _ => out.push('}'),
     }
+}
+
+/// Appends a part of a document: fields as their names and values in JSON, after the two that the system gives.
+pub(crate) fn push_part<'a>(
+    out: &mut String,
+    table: u32,
+    id: Uuid,
+    creation_time: f64,
+    fields: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    push_system_fields(out, table, id, creation_time);
+    for (name, value) in fields {
+        let _ = write!(out, ",{name}:{value}");
+    }
+    out.push('}');
+}
+
+/// Begins an object.
+fn push_system_fields(out: &mut String, table: u32, id: Uuid, creation_time: f64) {
+    out.push_str("{\"_id\":\"");
+    DocumentId { table, uuid: id }.write_to(out);
+    let _ = write!(out, "\",\"_creationTime\":{creation_time}");
 }

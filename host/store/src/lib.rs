@@ -12,6 +12,7 @@ mod forget;
 mod pipeline;
 mod pool;
 mod reads;
+mod shape;
 mod snapshot;
 mod statement;
 mod unmanaged;

@@ -76,7 +76,7 @@ impl Store {
         let pool = build(manager, connections_max, wait, settings.clone())?;
         let held = build(held, SNAPSHOTS_HELD_MAX, Duration::ZERO, settings)?;
         let scans = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { pool, held, tls, project, limits, sql, cursor_key, restore, scans }) })
+        Ok(Self { inner: Arc::new(Inner { pool, held, tls, project, limits, sql, cursor_key, scans, restore }) })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.

@@ -4,16 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use convoke_model::{
-    Cursor, DatabaseError, DocumentId, Failure, Ids, Index, Page, Plan, Position, PositionParts, Range, Read, Table,
+    Cursor, DatabaseError, DocumentId, Failure, Ids, Index, Page, Plan, PositionParts, Range, Read, Table,
 };
 use convoke_sql::{Bounds, Statement};
-use serde_json::{Map, Value};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::call::{CallDatabase, Isolation, invalid, known};
 use crate::document::{Stored, push_document};
 use crate::error::{Phase, explain};
+use crate::shape::{Need, Part, Shape};
 
 impl CallDatabase {
     pub(crate) async fn get_document(&mut self, table: &str, id: &str) -> Result<Option<String>, DatabaseError> {
@@ -80,18 +80,21 @@ impl CallDatabase {
         }
         let rows_max = self.store.inner.limits.rows_max;
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
-        let statement = convoke_sql::query(&self.store.inner.project, table, &plan, &index, Bounds::default(), limit);
+        let need = if self.options.observe { Need::Positions } else { Need::Result };
+        let shape = Shape::of(table, &plan, &index, need);
+        let (project, columns) = (&self.store.inner.project, shape.columns());
+        let statement = convoke_sql::query(project, table, &plan, &index, Bounds::default(), columns, limit);
         let rows = self.read_range(table, &plan, &index, statement).await?;
         if self.options.observe && plan.limit != Some(0) {
             let mut ranges = plan.ranges(&index);
             if let ([range], Some(last)) = (ranges.as_mut_slice(), rows.last().filter(|_| rows.len() == limit as usize))
             {
-                range.end_at(&position(&index, last)?, plan.order);
+                range.end_at(&shape.position(&index, last)?, plan.order);
             }
-            let ids = if plan.offset.is_some() { Ids::Unknown } else { Ids::Known(ids(&rows)?) };
+            let ids = if plan.offset.is_some() { Ids::Unknown } else { shape.ids(&rows)? };
             self.observe_ranges(table, index, ranges, ids);
         }
-        self.render(table, &rows).await
+        self.render(table, &shape, &rows).await
     }
 
     /// One page, and the cursors to those beside it.
@@ -128,15 +131,17 @@ impl CallDatabase {
         let (from, to): (Option<PositionParts>, Option<PositionParts>) = (parts(&after)?, parts(&until)?);
         let bounds = Bounds { after: from.as_ref(), until: to.as_ref() };
         let limit = if until.is_some() { limits.rows_max + 1 } else { size };
-        let statement = convoke_sql::query(&self.store.inner.project, table, plan, &index, bounds, limit);
+        let shape = Shape::of(table, plan, &index, Need::Positions);
+        let (project, columns) = (&self.store.inner.project, shape.columns());
+        let statement = convoke_sql::query(project, table, plan, &index, bounds, columns, limit);
         let rows = self.read_range(table, plan, &index, statement).await?;
         let end = match (until, rows.last()) {
             (Some(until), _) => until,
-            (None, Some(last)) if rows.len() == limit as usize => Cursor::After(position(&index, last)?),
+            (None, Some(last)) if rows.len() == limit as usize => Cursor::After(shape.position(&index, last)?),
             _ => Cursor::End,
         };
         let middle = match rows.get((rows.len() / 2).wrapping_sub(1)) {
-            Some(row) if rows.len() > 1 => Some(key.sign(plan, &Cursor::After(position(&index, row)?))),
+            Some(row) if rows.len() > 1 => Some(key.sign(plan, &Cursor::After(shape.position(&index, row)?))),
             _ => None,
         };
         if self.options.observe {
@@ -149,11 +154,11 @@ impl CallDatabase {
                     range.end_at(position, plan.order);
                 }
             }
-            let ids = Ids::Known(ids(&rows)?);
+            let ids = shape.ids(&rows)?;
             self.observe_ranges(table, index, ranges, ids);
         }
         let next = key.sign(plan, &end);
-        let documents = self.render(table, &rows).await?;
+        let documents = self.render(table, &shape, &rows).await?;
         self.observed.journal = Some(next.clone());
         Ok(page_json(&documents, end == Cursor::End, &next, middle.as_deref()))
     }
@@ -198,17 +203,38 @@ impl CallDatabase {
     }
 
     /// Renders rows as a JSON array and remembers that they exist.
-    async fn render(&mut self, table: &Table, rows: &[Row]) -> Result<String, DatabaseError> {
+    async fn render(&mut self, table: &Table, shape: &Shape, rows: &[Row]) -> Result<String, DatabaseError> {
         let mut json = String::with_capacity(rows.len() * 256 + 2);
         json.push('[');
         for (position, row) in rows.iter().enumerate() {
             if position > 0 {
                 json.push(',');
             }
-            self.render_one(&mut json, table, row).await?;
+            match shape {
+                Shape::Document => self.render_one(&mut json, table, row).await?,
+                Shape::Part(part) => self.render_part(&mut json, table, part, row).await?,
+            }
         }
         json.push(']');
         Ok(json)
+    }
+
+    async fn render_part(
+        &mut self,
+        json: &mut String,
+        table: &Table,
+        part: &Part,
+        row: &Row,
+    ) -> Result<(), DatabaseError> {
+        match part.older(row)? {
+            Some(older) => {
+                let newest = self.upcast(table, older.data, older.version).await?;
+                part.push_of(json, table, row, &newest)?;
+            }
+            None => part.push(json, table, row)?,
+        }
+        self.remember_row(table, row.try_get(0).map_err(unreadable)?);
+        Ok(())
     }
 
     async fn render_one(&mut self, json: &mut String, table: &Table, row: &Row) -> Result<(), DatabaseError> {
@@ -222,10 +248,14 @@ impl CallDatabase {
             }
         }
         push_document(json, table.number, &stored);
-        if self.options.isolation == Isolation::Serializable {
-            self.known.insert(DocumentId { table: table.number, uuid: stored.id });
-        }
+        self.remember_row(table, stored.id);
         Ok(())
+    }
+
+    fn remember_row(&mut self, table: &Table, id: Uuid) {
+        if self.options.isolation == Isolation::Serializable {
+            self.known.insert(DocumentId { table: table.number, uuid: id });
+        }
     }
 
     /// The newest form of a document that was stored in an older one.
@@ -253,21 +283,6 @@ pub(crate) fn stored(row: &Row) -> Result<Stored<'_>, DatabaseError> {
     Stored::of(row).map_err(unreadable)
 }
 
-fn ids(rows: &[Row]) -> Result<Vec<Uuid>, DatabaseError> {
-    rows.iter().map(|row| stored(row).map(|stored| stored.id)).collect()
-}
-
-/// Where a row lies in an index.
-fn position(index: &Index, row: &Row) -> Result<Position, DatabaseError> {
-    let stored = stored(row)?;
-    let data: Map<String, Value> = if index.fields.is_empty() {
-        Map::new()
-    } else {
-        serde_json::from_str(stored.data).map_err(|error| Failure::internal(format!("a stored document: {error}")))?
-    };
-    Ok(Position::of(index, &data, stored.creation_time, stored.id))
-}
-
 fn page_json(documents: &str, is_done: bool, next: &str, split: Option<&str>) -> String {
     let split = split.map_or("null".to_owned(), |split| format!("\"{split}\""));
     format!(r#"{{"page":{documents},"isDone":{is_done},"continueCursor":"{next}","splitCursor":{split}}}"#)
@@ -279,7 +294,7 @@ fn invalid_cursor(message: impl Into<String>) -> DatabaseError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
-fn unreadable(error: tokio_postgres::Error) -> DatabaseError {
+pub(crate) fn unreadable(error: tokio_postgres::Error) -> DatabaseError {
     explain(&error, Phase::BeforeCommit)
 }
 

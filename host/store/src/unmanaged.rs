@@ -30,12 +30,16 @@ impl CallDatabase {
             || plan.conditions.iter().any(|condition| condition.field == CREATION_TIME)
         {
             return Err(invalid(format!(
-                "`{}` is an unmanaged table: it takes conditions on columns, an order, a limit and an offset",
+                "`{}` is an unmanaged table: it takes conditions on columns, an order, a limit, an offset and fields",
                 table.name
             )));
         }
+        plan.check_fields().map_err(|error| invalid(error.to_string()))?;
         let rows_max = self.store.inner.limits.rows_max;
-        let mut text = self.select(table);
+        let mut text = match plan.own_fields() {
+            Some(columns) => self.select_columns(table, columns),
+            None => self.select(table),
+        };
         let mut parameters = Vec::new();
         let conditions = plan.conditions.iter().cloned().map(Filter::Compare).chain(plan.filter.clone());
         text.push_str(" where ");
@@ -126,8 +130,18 @@ impl CallDatabase {
 
     /// Rows as documents: with an id, and with a creation time that nobody has noted.
     fn select(&self, table: &Table) -> String {
+        self.select_as(table, "to_jsonb(t)")
+    }
+
+    /// Rows with these columns alone.
+    fn select_columns<'a>(&self, table: &Table, columns: impl Iterator<Item = &'a str>) -> String {
+        let columns: Vec<String> = columns.map(|column| format!("t.{}", quote_identifier(column))).collect();
+        self.select_as(table, &format!("(select to_jsonb(p) from (select {}) as p)", columns.join(", ")))
+    }
+
+    fn select_as(&self, table: &Table, document: &str) -> String {
         format!(
-            "select to_jsonb(t) || jsonb_build_object('_id', t.{}::text, '_creationTime', 0) from {} as t",
+            "select {document} || jsonb_build_object('_id', t.{}::text, '_creationTime', 0) from {} as t",
             key(table),
             self.relation(table)
         )

@@ -6,8 +6,10 @@
 
 mod arguments;
 mod declaration;
+mod fields;
 mod function;
 mod kind;
+mod projection;
 mod recover;
 mod table;
 mod value;
@@ -73,6 +75,16 @@ pub fn rule(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn table(attribute: TokenStream, item: TokenStream) -> TokenStream {
     table::expand(attribute.into(), item.into()).into()
+}
+
+/// Some fields of a table's documents, to be read in the place of whole ones: `#[projection(of = Message)]`.
+///
+/// The struct gets what a [`macro@table`] gets, and `convoke::Projection` for `Query::select`. Its fields are fields of
+/// the table's struct, of the same types and stored under the same names: what `#[serde(rename = "…")]`, `rename_all` and
+/// `default` say there has to be said here too. One that the table does not have does not compile.
+#[proc_macro_attribute]
+pub fn projection(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    projection::expand(attribute.into(), item.into()).into()
 }
 
 /// A struct or enum that is an argument, a result, or a part of a document.

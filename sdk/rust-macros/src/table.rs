@@ -1,12 +1,15 @@
 //! `#[table("name", index(by_field = [field]))]`.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Field, Fields, Ident, Item, ItemStruct, LitStr, Result, Token, Type, parenthesized};
+use syn::{Error, Fields, Ident, Item, ItemStruct, LitStr, Result};
 
 use crate::declaration::{Declaration, Index};
+use crate::fields::{
+    Column, check_column, columns, no_such_field, omit_missing_options, renames_to_camel_case, stored_name,
+};
 use crate::recover::with_error;
 use crate::value::derives;
 
@@ -42,6 +45,10 @@ fn try_expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let name = &declaration.name;
     let indexes = declaration.indexes.iter().map(|index| index_of(index, &columns));
     let options = options(&declaration, &columns)?;
+    let fields = columns.iter().map(|column| {
+        let (field, stored) = (column.ident.unraw().to_string(), &column.stored);
+        quote!((#field, #stored))
+    });
     let upcast = declaration.upcast.as_ref().map(|upcast| {
         let path = &upcast.value;
         quote_spanned!(path.span()=> const _: () = ::convoke::__private::assert_upcast(#path);)
@@ -52,6 +59,7 @@ fn try_expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
         impl ::convoke::Table for #ident {
             const NAME: &'static str = #name;
+            const FIELDS: &'static [(&'static str, &'static str)] = &[#(#fields),*];
             const INDEXES: &'static [::convoke::Index] = &[#(#indexes),*];
             #options
         }
@@ -60,13 +68,6 @@ fn try_expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
         ::convoke::__private::inventory::submit! { ::convoke::__private::TableEntry::of::<#ident>() }
     })
-}
-
-/// A field of the struct, under both of its names.
-struct Column {
-    ident: Ident,
-    stored: String,
-    span: Span,
 }
 
 /// The index as a constant of the author's crate.
@@ -150,37 +151,6 @@ fn check_name(name: &LitStr) -> Result<()> {
     Err(Error::new_spanned(name, message))
 }
 
-fn columns(item: &ItemStruct, camel_case: bool) -> Result<Vec<Column>> {
-    let named = item.fields.iter().filter_map(|field| field.ident.as_ref().map(|ident| (field, ident)));
-    named
-        .map(|(field, ident)| {
-            let stored = match renamed(field)? {
-                Some(name) => name,
-                None if camel_case => to_camel_case(&ident.unraw().to_string()),
-                None => ident.unraw().to_string(),
-            };
-            Ok(Column { ident: ident.clone(), stored, span: ident.span() })
-        })
-        .collect()
-}
-
-fn check_column(column: &Column) -> Result<()> {
-    let Column { stored, span, .. } = column;
-    let message = match stored.as_str() {
-        "_id" => {
-            "every document has an `_id` already; read it by `doc.id()` of the `Doc` that a query returns".to_owned()
-        }
-        "_creationTime" => {
-            "every document has its `_creationTime` already; read it by `doc.creation_time()`".to_owned()
-        }
-        name if name.starts_with(['_', '$']) => {
-            format!("`{name}`: names that start with `_` or `$` belong to the system; rename the field")
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::new(*span, message))
-}
-
 fn check_indexes(indexes: &[Index], columns: &[Column]) -> Result<()> {
     for (position, index) in indexes.iter().enumerate() {
         let name = index.name.unraw().to_string();
@@ -215,84 +185,4 @@ fn check_index_field(columns: &[Column], field: &Ident) -> Result<()> {
         return Err(Error::new_spanned(field, message));
     }
     Err(no_such_field(columns, field))
-}
-
-fn no_such_field(columns: &[Column], field: &Ident) -> Error {
-    let known = columns.iter().map(|column| format!("`{}`", column.ident.unraw())).collect::<Vec<_>>().join(", ");
-    Error::new_spanned(field, format!("the struct has no field `{field}`; it has {known}"))
-}
-
-fn stored_name<'a>(columns: &'a [Column], field: &Ident) -> Option<&'a str> {
-    columns.iter().find(|column| column.ident.unraw() == field.unraw()).map(|column| column.stored.as_str())
-}
-
-/// A `None` is a field that the document doesn't have, unless the author says by a `serde` attribute how it is stored.
-fn omit_missing_options(item: &mut ItemStruct) {
-    for field in &mut item.fields {
-        let has_serde = field.attrs.iter().any(|attribute| attribute.path().is_ident("serde"));
-        if is_option(&field.ty) && !has_serde {
-            field
-                .attrs
-                .push(syn::parse_quote!(#[serde(default, skip_serializing_if = "::core::option::Option::is_none")]));
-        }
-    }
-}
-
-fn is_option(ty: &Type) -> bool {
-    match ty {
-        Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == "Option"),
-        _ => false,
-    }
-}
-
-/// The name that `#[serde(rename = "…")]` gives to a field.
-fn renamed(field: &Field) -> Result<Option<String>> {
-    serde_string(&field.attrs, "rename").map(|found| found.map(|name| name.value()))
-}
-
-fn renames_to_camel_case(attributes: &[Attribute]) -> Result<bool> {
-    match serde_string(attributes, "rename_all")? {
-        None => Ok(false),
-        Some(rule) if rule.value() == "camelCase" => Ok(true),
-        Some(rule) => Err(Error::new_spanned(
-            rule,
-            "a table knows `rename_all = \"camelCase\"` only; give other names by `#[serde(rename = \"…\")]` on the field",
-        )),
-    }
-}
-
-/// The value of `#[serde(key = "…")]`.
-fn serde_string(attributes: &[Attribute], key: &str) -> Result<Option<LitStr>> {
-    let mut found = None;
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        attribute.parse_nested_meta(|meta| {
-            if meta.path.is_ident(key) && meta.input.peek(Token![=]) {
-                found = Some(meta.value()?.parse::<LitStr>()?);
-            } else if meta.input.peek(Token![=]) {
-                meta.value()?.parse::<syn::Expr>()?;
-            } else if meta.input.peek(syn::token::Paren) {
-                let content;
-                parenthesized!(content in meta.input);
-                content.parse::<TokenStream>()?;
-            }
-            Ok(())
-        })?;
-    }
-    Ok(found)
-}
-
-/// As serde does it, so that the manifest and the documents agree.
-fn to_camel_case(name: &str) -> String {
-    let mut camel = String::with_capacity(name.len());
-    let mut raise = false;
-    for letter in name.chars() {
-        match letter {
-            '_' => {}
-            first if camel.is_empty() => camel.push(first.to_ascii_lowercase()),
-            next if raise => camel.push(next.to_ascii_uppercase()),
-            next => camel.push(next),
-        }
-        raise = letter == '_';
-    }
-    camel
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::error::{Error, Result};
 #[cfg(target_family = "wasm")]
 use crate::manifest::Function;
+use crate::table::Table;
 
 /// Calls the function of this name.
 ///
@@ -40,6 +41,26 @@ pub const fn assert_argument<T: Argument>() {}
 
 /// Only compiles for what can be an upcast. That it is registered as a rule is found out with the manifest.
 pub const fn assert_upcast<D: Argument, R: Reply>(_: fn(D, u32) -> Result<R>) {}
+
+/// Only compiles where the table stores a field under this name, or does not say; `message` is for the author.
+pub const fn assert_stored<T: Table>(field: &str, stored: &str, message: &str) {
+    let mut fields = T::FIELDS;
+    while let [(name, known), rest @ ..] = fields {
+        assert!(!is_same(name, field) || is_same(known, stored), "{}", message);
+        fields = rest;
+    }
+}
+
+const fn is_same(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    while let ([first, one_rest @ ..], [second, other_rest @ ..]) = (one, other) {
+        if *first != *second {
+            return false;
+        }
+        (one, other) = (one_rest, other_rest);
+    }
+    one.is_empty() && other.is_empty()
+}
 
 /// What can be the result of a function.
 #[diagnostic::on_unimplemented(

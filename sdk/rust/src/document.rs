@@ -16,17 +16,27 @@ use crate::table::Table;
 
 /// A document of the table `T`, as a query returns it. Its fields are those of `T`: `message.author`.
 ///
+/// Where a query [selected](crate::Query::select) some fields, it has those of the projection `F` alone, and is of the
+/// table `T` all the same: its id is an `Id<T>`.
+///
 /// In JSON it is one object, with `_id` and `_creationTime` beside the fields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Doc<T> {
+#[derive(Clone, Debug)]
+pub struct Doc<T, F = T> {
     id: Id<T>,
     creation_time: f64,
-    fields: T,
+    fields: F,
 }
 
 impl<T> Doc<T> {
     /// A document of these parts, for tests: those of the database come from a query.
     pub fn new(id: Id<T>, creation_time: f64, fields: T) -> Self {
+        Self { id, creation_time, fields }
+    }
+}
+
+impl<T, F> Doc<T, F> {
+    /// A document of which these fields were selected, for tests: those of the database come from a query.
+    pub fn in_part(id: Id<T>, creation_time: f64, fields: F) -> Self {
         Self { id, creation_time, fields }
     }
 
@@ -41,61 +51,67 @@ impl<T> Doc<T> {
     }
 
     /// The fields alone: to change them and [`replace`](crate::Writer::replace) the document.
-    pub fn into_fields(self) -> T {
+    pub fn into_fields(self) -> F {
         self.fields
     }
 }
 
-impl<T> Deref for Doc<T> {
-    type Target = T;
+impl<T, F: PartialEq> PartialEq for Doc<T, F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.creation_time == other.creation_time && self.fields == other.fields
+    }
+}
 
-    fn deref(&self) -> &T {
+impl<T, F> Deref for Doc<T, F> {
+    type Target = F;
+
+    fn deref(&self) -> &F {
         &self.fields
     }
 }
 
-impl<T: Serialize> Serialize for Doc<T> {
+impl<T, F: Serialize> Serialize for Doc<T, F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Whole<'a, T> {
+        struct Whole<'a, F> {
             #[serde(rename = "_id")]
             id: &'a str,
             #[serde(rename = "_creationTime")]
             creation_time: f64,
             #[serde(flatten)]
-            fields: &'a T,
+            fields: &'a F,
         }
         Whole { id: self.id.as_str(), creation_time: self.creation_time, fields: &self.fields }.serialize(serializer)
     }
 }
 
 // Not by `#[serde(flatten)]`: that would build a tree of every document before it reads the fields out of it.
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Doc<T> {
+impl<'de, T, F: Deserialize<'de>> Deserialize<'de> for Doc<T, F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(DocVisitor(PhantomData))
     }
 }
 
-struct DocVisitor<T>(PhantomData<T>);
+struct DocVisitor<T, F>(PhantomData<(T, F)>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for DocVisitor<T> {
-    type Value = Doc<T>;
+impl<'de, T, F: Deserialize<'de>> Visitor<'de> for DocVisitor<T, F> {
+    type Value = Doc<T, F>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a document")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Doc<T>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Doc<T, F>, A::Error> {
         let (mut id, mut creation_time) = (None, None);
         let fields = Fields { map, id: &mut id, creation_time: &mut creation_time };
-        let fields = T::deserialize(MapAccessDeserializer::new(fields))?;
+        let fields = F::deserialize(MapAccessDeserializer::new(fields))?;
         let id = Id::from(id.ok_or_else(|| A::Error::missing_field("_id"))?);
         let creation_time = creation_time.ok_or_else(|| A::Error::missing_field("_creationTime"))?;
         Ok(Doc { id, creation_time, fields })
     }
 }
 
-/// The entries of a document's object as `T` sees them: it keeps the system's fields for itself.
+/// The entries of a document's object as its fields see them: it keeps the system's fields for itself.
 struct Fields<'a, A> {
     map: A,
     id: &'a mut Option<String>,
@@ -128,7 +144,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<'_, A> {
     }
 }
 
-/// Reads a key for `T`, or gives the seed back at a key of the system's.
+/// Reads a key for the fields, or gives the seed back at a key of the system's.
 struct KeySeed<K>(K);
 
 enum Key<K, V> {
@@ -161,17 +177,17 @@ impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for KeySeed<K> {
     }
 }
 
-impl<T: Table> JsonSchema for Doc<T> {
+impl<T: Table, F: JsonSchema> JsonSchema for Doc<T, F> {
     fn schema_name() -> Cow<'static, str> {
-        Cow::Owned(format!("{}Doc", T::schema_name()))
+        Cow::Owned(format!("{}Doc", F::schema_name()))
     }
 
     fn schema_id() -> Cow<'static, str> {
-        Cow::Owned(format!("convoke::Doc<{}>", T::schema_id()))
+        Cow::Owned(format!("convoke::Doc<{}, {}>", T::schema_id(), F::schema_id()))
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = T::json_schema(generator);
+        let mut schema = F::json_schema(generator);
         let id = Id::<T>::json_schema(generator);
         if let Some(properties) = schema.ensure_object().entry("properties").or_insert(json!({})).as_object_mut() {
             properties.insert("_id".to_owned(), id.into());
@@ -187,7 +203,7 @@ impl<T: Table> JsonSchema for Doc<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::tests::Note;
+    use crate::table::tests::{Heading, Note};
 
     fn note() -> Doc<Note> {
         Doc::new(Id::from("n1"), 1_700_000_000_000.5, Note { title: "a".to_owned(), rank: None })
@@ -223,5 +239,8 @@ mod tests {
         assert_eq!(schema["properties"]["_id"], json!({ "type": "string", "x-convoke-id": "notes" }));
         assert_eq!(schema["properties"]["title"]["type"], "string");
         assert_eq!(schema["required"], json!(["title", "_id", "_creationTime"]));
+        let part = schemars::schema_for!(Doc<Note, Heading>).to_value();
+        assert_eq!(part["title"], "HeadingDoc");
+        assert_eq!((&part["properties"]["_id"], part["properties"].get("rank")), (&schema["properties"]["_id"], None));
     }
 }

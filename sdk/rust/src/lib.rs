@@ -59,7 +59,7 @@ mod transaction;
 #[doc(hidden)]
 pub mod __private;
 
-pub use convoke_macros::{action, mutation, query, rule, table, value};
+pub use convoke_macros::{action, mutation, projection, query, rule, table, value};
 pub use schemars::{self, JsonSchema};
 pub use serde_json::{self, Value, json};
 
@@ -79,13 +79,13 @@ pub use crate::page::{Page, PageStatus, PaginationOptions};
 pub use crate::query::Query;
 pub use crate::random::{Integer, Rng};
 pub use crate::sql::SqlResult;
-pub use crate::table::{Index, IndexField, Table, UnknownFields, Unset};
+pub use crate::table::{Index, IndexField, Projection, Table, UnknownFields, Unset};
 
 /// What a component's code starts with: `use convoke::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         ActionCtx, Aggregate, Bytes, Change, Doc, Error, Filter, Float, Id, JsonSchema, MutationCtx, Page,
-        PaginationOptions, QueryCtx, Request, Response, Result, Table, Unset, Value, action, bail, ensure, field, json,
-        mutation, query, rule, table, value,
+        PaginationOptions, Projection, QueryCtx, Request, Response, Result, Table, Unset, Value, action, bail, ensure,
+        field, json, mutation, projection, query, rule, table, value,
     };
 }

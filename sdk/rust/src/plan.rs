@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) offset: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) page: Option<Page>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fields: Option<&'static [&'static str]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) aggregate: Vec<Aggregate>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,6 +108,7 @@ impl Plan {
             limit: None,
             offset: None,
             page: None,
+            fields: None,
             aggregate: Vec::new(),
             group_by: Vec::new(),
         }

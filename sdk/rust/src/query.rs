@@ -15,7 +15,7 @@ use crate::filter::Filter;
 use crate::float::Float;
 use crate::page::{Page, PaginationOptions};
 use crate::plan::{self, Condition, FieldName, Operator, Order, Plan};
-use crate::table::Table;
+use crate::table::{Projection, Table};
 
 /// A query under construction. `collect`, `take`, `first`, `unique` and `paginate` run it for documents; `count`, `sum`,
 /// `avg`, `min`, `max` and `aggregate` for values.
@@ -23,19 +23,38 @@ use crate::table::Table;
 /// Fields are named as they are stored. With an index, conditions are equalities on its first fields, and then a range
 /// on the next one. Behind an index's own fields comes `_creationTime`, which is a number, and without an index it is
 /// all there is. Whatever an index does not decide is a [`filter`](Self::filter).
-#[derive(Clone, Debug)]
+///
+/// `F` is what documents are read as: the whole of them, or a [projection](Self::select).
+#[derive(Debug)]
 #[must_use = "a query runs at `collect`, `take`, `first`, `unique`, `paginate`, `count` and so on"]
-pub struct Query<T> {
+pub struct Query<T, F = T> {
     plan: Plan,
-    table: PhantomData<fn() -> T>,
+    table: PhantomData<fn() -> (T, F)>,
 }
 
-/// Which documents.
+// Not derived: that would ask for tables that can be cloned.
+impl<T, F> Clone for Query<T, F> {
+    fn clone(&self) -> Self {
+        Self { plan: self.plan.clone(), table: PhantomData }
+    }
+}
+
 impl<T: Table> Query<T> {
     pub(crate) fn new() -> Self {
         Self { plan: Plan::of(T::NAME), table: PhantomData }
     }
 
+    /// Some fields of the documents in the place of whole ones: those of a struct by
+    /// [`#[projection]`](macro@crate::projection). The rest is not sent, and a live query is not run again by an update that
+    /// changes neither these nor a field of the query's index or filter.
+    pub fn select<P: Projection<Of = T>>(mut self) -> Query<T, P> {
+        self.plan.fields = Some(P::FIELDS);
+        Query { plan: self.plan, table: PhantomData }
+    }
+}
+
+/// Which documents.
+impl<T: Table, F> Query<T, F> {
     /// Goes along this index: it decides the order, and the conditions are on its fields.
     pub fn index(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.plan.index = Some(name.into());
@@ -129,31 +148,31 @@ impl<T: Table> Query<T> {
     }
 }
 
-/// What of them.
-impl<T: Table> Query<T> {
+/// What of them: documents.
+impl<T: Table, F: DeserializeOwned> Query<T, F> {
     /// All the documents.
-    pub fn collect(self) -> Result<Vec<Doc<T>>> {
+    pub fn collect(self) -> Result<Vec<Doc<T, F>>> {
         parse(T::NAME, &database_read::query(&self.into_json()?)?)
     }
 
     /// At most this many documents, the first ones.
-    pub fn take(self, count: u32) -> Result<Vec<Doc<T>>> {
+    pub fn take(self, count: u32) -> Result<Vec<Doc<T, F>>> {
         self.limit(count).collect()
     }
 
     /// The first document, if there is any.
-    pub fn first(self) -> Result<Option<Doc<T>>> {
+    pub fn first(self) -> Result<Option<Doc<T, F>>> {
         Ok(self.take(1)?.pop())
     }
 
     /// The only document, if there is any. Two are an error with the code `NOT_UNIQUE`.
-    pub fn unique(self) -> Result<Option<Doc<T>>> {
+    pub fn unique(self) -> Result<Option<Doc<T, F>>> {
         only(self.take(2)?)
     }
 
     /// One page, and the cursor at which the next one begins. A page that is asked for again begins and ends where it
     /// did before, whatever was written meanwhile.
-    pub fn paginate(self, options: PaginationOptions) -> Result<Page<Doc<T>>> {
+    pub fn paginate(self, options: PaginationOptions) -> Result<Page<Doc<T, F>>> {
         parse(T::NAME, &database_read::query(&self.paged(options).into_json()?)?)
     }
 
@@ -162,7 +181,10 @@ impl<T: Table> Query<T> {
         self.plan.page = Some(plan::Page { cursor: options.cursor, end: options.end_cursor });
         self
     }
+}
 
+/// What of them: values. They come in the place of documents, whole or not.
+impl<T: Table> Query<T> {
     /// How many documents there are.
     pub fn count(self) -> Result<u64> {
         let (count,) = self.aggregate([Aggregate::count()])?;
@@ -207,7 +229,7 @@ impl<T: Table> Query<T> {
     }
 }
 
-fn only<T: Table>(mut documents: Vec<Doc<T>>) -> Result<Option<Doc<T>>> {
+fn only<T: Table, F>(mut documents: Vec<Doc<T, F>>) -> Result<Option<Doc<T, F>>> {
     if documents.len() > 1 {
         let message = format!("more than one document of `{}` fits the query", T::NAME);
         return Err(Error::new("NOT_UNIQUE", message));
@@ -220,7 +242,7 @@ mod tests {
     use super::*;
     use crate::filter::field;
     use crate::id::Id;
-    use crate::table::tests::Note;
+    use crate::table::tests::{Heading, Note};
 
     fn query() -> Query<Note> {
         Query::new()
@@ -283,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn a_selection_names_its_fields() {
+        let plan = query().index("by_title").select::<Heading>().eq("title", "a").limit(5);
+        assert_eq!(
+            plan.into_json().unwrap(),
+            r#"{"table":"notes","index":"by_title","where":[{"field":"title","op":"eq","value":"a"}],"limit":5,"fields":["title"]}"#
+        );
+        let text = r#"[{"_id":"a","_creationTime":1,"title":"x"}]"#;
+        let read: Vec<Doc<Note, Heading>> = parse("notes", text).unwrap();
+        assert_eq!(read, [Doc::in_part(Id::from("a"), 1.0, Heading { title: "x".to_owned() })]);
+    }
+
+    #[test]
     fn a_page_says_where_it_begins() {
         assert_eq!(
             json(query().paged(PaginationOptions::new(20))),
@@ -312,7 +346,7 @@ mod tests {
     #[test]
     fn two_documents_are_not_unique() {
         let note = |id: &str| Doc::new(Id::from(id), 0.0, Note { title: String::new(), rank: None });
-        assert_eq!(only::<Note>(vec![]).unwrap(), None);
+        assert_eq!(only::<Note, Note>(vec![]).unwrap(), None);
         assert_eq!(only(vec![note("a")]).unwrap(), Some(note("a")));
         assert_eq!(only(vec![note("a"), note("b")]).unwrap_err().code(), "NOT_UNIQUE");
     }

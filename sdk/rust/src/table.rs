@@ -11,6 +11,9 @@ pub trait Table: Serialize + DeserializeOwned + JsonSchema + 'static {
     /// The table's name.
     const NAME: &'static str;
 
+    /// The fields, each with the name under which it is stored; what a [`Projection`] is held to. It may be left empty.
+    const FIELDS: &'static [(&'static str, &'static str)] = &[];
+
     /// The table's indexes, besides those that every table has.
     const INDEXES: &'static [Index] = &[];
 
@@ -28,6 +31,21 @@ pub trait Table: Serialize + DeserializeOwned + JsonSchema + 'static {
 
     /// For a table that is somebody else's: the column that identifies a row. Such a table is never altered.
     const UNMANAGED_KEY: Option<&'static str> = None;
+}
+
+/// Some fields of the documents of a table, for [`Query::select`](crate::Query::select).
+/// [`macro@crate::projection`] implements it, and checks that the table has the fields.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no projection",
+    label = "not some fields of a table",
+    note = "put `#[projection(of = …)]` on the struct, with the type of the table's documents"
+)]
+pub trait Projection: DeserializeOwned + 'static {
+    /// The table.
+    type Of: Table;
+
+    /// The stored names of the fields.
+    const FIELDS: &'static [&'static str];
 }
 
 /// An index of a table. The creation time and the id follow its fields by themselves.
@@ -131,6 +149,17 @@ pub(crate) mod tests {
     impl Table for Note {
         const NAME: &'static str = "notes";
         const INDEXES: &'static [Index] = &[Index::new("by_title", &[IndexField::asc("title")])];
+    }
+
+    /// A part of it.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+    pub(crate) struct Heading {
+        pub(crate) title: String,
+    }
+
+    impl Projection for Heading {
+        type Of = Note;
+        const FIELDS: &'static [&'static str] = &["title"];
     }
 
     #[test]

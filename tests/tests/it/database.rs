@@ -3,6 +3,7 @@
 mod order;
 mod pages;
 mod plans;
+mod projections;
 mod read_sets;
 mod sql;
 mod writes;

@@ -70,6 +70,11 @@ fn reads() {
         assert_eq!(titles(&query(&host, "newest", json!({ "count": 2 })).await), ["Ubik", "Solaris"]);
         let bargains = json!({ "genre": "sf", "below": 9.0 });
         assert_eq!(titles(&query(&host, "bargains", bargains).await), ["Solaris"]);
+        let spines = query(&host, "spines", json!({ "genre": "sf" })).await;
+        assert_eq!(titles(&spines), ["Ubik", "Dune", "Solaris"]);
+        let [_, dune_spine, _] = spines.as_array().expect("spines").as_slice() else { panic!("{spines}") };
+        let expected = json!({ "_id": ids[0], "_creationTime": dune["_creationTime"], "title": "Dune", "year": 1965 });
+        assert_eq!(*dune_spine, expected);
         assert_eq!(query(&host, "without_subtitle", json!({})).await.as_array().map(Vec::len), Some(4));
         assert_eq!(titles(&query(&host, "after_the_first", json!({ "skipped": 3 })).await), ["Ubik"]);
         assert_eq!(query(&host, "count", json!({ "genre": "sf" })).await, 3);
@@ -196,6 +201,7 @@ fn old_documents_are_read_in_the_new_form() {
         .expect("a row");
         let found = query(&host, "member_by_email", json!({ "email": "old@x.org" })).await;
         assert_eq!((&found["name"], found.get("first")), (&json!("Old Hand"), None));
+        assert_eq!(query(&host, "name_of", json!({ "email": "old@x.org" })).await, "Old Hand");
     });
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoke_model::{Database, DatabaseError, Failure, Limits, Schema, TableManifest, Tables};
+use convoke_model::{Database, DatabaseError, Failure, Limits, Schema, TableManifest, Tables, Upcast};
 use convoke_store::{CallDatabase, CallOptions, Isolation, Store, StoreOptions};
 use serde_json::{Value, json};
 
@@ -43,18 +43,22 @@ impl Things {
     }
 
     pub(crate) fn call(&self, isolation: Isolation) -> CallDatabase {
-        self.call_with(isolation, false)
+        self.call_with(isolation, false, None)
     }
 
     /// A snapshot whose reads are noted.
     pub(crate) fn observed(&self) -> CallDatabase {
-        self.call_with(Isolation::Snapshot, true)
+        self.call_with(Isolation::Snapshot, true, None)
     }
 
-    fn call_with(&self, isolation: Isolation, observe: bool) -> CallDatabase {
+    /// The same, with a rule for documents of older forms.
+    pub(crate) fn upcasting(&self, upcast: Arc<dyn Upcast>) -> CallDatabase {
+        self.call_with(Isolation::Snapshot, true, Some(upcast))
+    }
+
+    fn call_with(&self, isolation: Isolation, observe: bool, upcast: Option<Arc<dyn Upcast>>) -> CallDatabase {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let options =
-            CallOptions { isolation, deadline, upcast: None, observe, journal: None, key: None, snapshot: None };
+        let options = CallOptions { isolation, deadline, upcast, observe, journal: None, key: None, snapshot: None };
         self.store.call(Arc::clone(&self.tables), options)
     }
 

@@ -1,10 +1,10 @@
 //! A write as the index is told of it, and why it concerned somebody.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use convoke_model::Index;
-use serde_json::{Map, Value};
+use convoke_model::{Fields, Index};
 use uuid::Uuid;
 
 /// One write. A write to a table of documents comes as itself and, for those who read the table by SQL, once more as
@@ -35,9 +35,11 @@ pub enum RowChange<'a> {
 pub struct Row<'a> {
     pub id: Uuid,
     pub creation_time: f64,
+    /// Whether the document is of the newest form of its table; another one is given as an upcast makes it.
+    pub is_newest: bool,
     /// The document without its system fields; none where the log leaves it out because the update did not touch it
     /// (`TOAST`). Its place in an index with fields is then unknown.
-    pub data: Option<&'a Map<String, Value>>,
+    pub data: Option<&'a Fields>,
 }
 
 impl RowChange<'_> {
@@ -49,6 +51,34 @@ impl RowChange<'_> {
             | Self::Truncate { table } => Some(*table),
             Self::Relation { .. } | Self::Everything => None,
         }
+    }
+}
+
+/// Whom changes concern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hits<Id> {
+    /// Whose result they may have changed, each with the first reason found for it.
+    pub changed: BTreeMap<Id, Reason>,
+    /// Who looks at a row that was written, in which there is what he saw. To a result that does not contain the write, the
+    /// write means nothing; one that contains it may show it, and is true from there on only.
+    pub as_seen: BTreeSet<Id>,
+}
+
+impl<Id> Default for Hits<Id> {
+    fn default() -> Self {
+        Self { changed: BTreeMap::new(), as_seen: BTreeSet::new() }
+    }
+}
+
+impl<Id> Hits<Id> {
+    /// Whether nobody is concerned who does not contain the changes.
+    pub fn change_nothing(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// Whether nobody is concerned at all.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.as_seen.is_empty()
     }
 }
 

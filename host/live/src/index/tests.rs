@@ -1,8 +1,8 @@
 //! The index against an oracle that looks at every read of every subscription.
 
-use convoke_model::{IndexField, Order, condition_key};
+use convoke_model::{Fields, IndexField, Order, Plan, Seen, SeenRows, condition_key};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 
@@ -68,23 +68,90 @@ fn range(index: Arc<Index>) -> impl Strategy<Value = Range> {
     ]
 }
 
-fn ids() -> impl Strategy<Value = Ids> {
-    prop_oneof![3 => proptest::collection::vec(row_id(), 0..4).prop_map(Ids::Known), 1 => Just(Ids::Unknown)]
+/// What a range read was given.
+#[derive(Debug, Clone)]
+enum Given {
+    Whole(Vec<Uuid>),
+    /// These fields of the rows.
+    Part(Vec<&'static str>, Vec<Uuid>),
+    Unknown,
 }
 
-fn read() -> impl Strategy<Value = Read> {
+fn given() -> impl Strategy<Value = Given> {
+    let rows = || proptest::collection::vec(row_id(), 0..4);
+    let fields = prop_oneof![Just(vec!["c"]), Just(vec!["c", "b"]), Just(vec!["a"])];
+    prop_oneof![3 => rows().prop_map(Given::Whole), 5 => (fields, rows()).prop_map(|(fields, rows)| Given::Part(fields, rows)), 1 => Just(Given::Unknown)]
+}
+
+/// The rows as a subscription's snapshot has them.
+type Rows = BTreeMap<Uuid, Written>;
+
+impl Given {
+    fn ids(self, index: &Index, snapshot: &Rows) -> Ids {
+        let (fields, rows) = match self {
+            Self::Whole(rows) => return Ids::Known(rows),
+            Self::Unknown => return Ids::Unknown,
+            Self::Part(fields, rows) => (fields, rows),
+        };
+        let plan = json!({ "table": "t", "fields": fields }).to_string();
+        let projection = Plan::parse(&plan).expect("a plan").projection(index).expect("a projection");
+        let (newest, older): (Vec<Uuid>, Vec<Uuid>) = rows.into_iter().partition(|id| snapshot[id].is_newest);
+        let seen = |id: &Uuid| {
+            let Written { creation_time, fields, .. } = &snapshot[id];
+            let text = |name: &str| fields.as_ref().and_then(|fields| fields.text(name));
+            (*id, projection.seen(*creation_time, text))
+        };
+        let rows: Vec<(Uuid, Seen)> = newest.iter().map(seen).collect();
+        Ids::Seen(Box::new(SeenRows { rows, whole: older, projection }))
+    }
+}
+
+/// A read, to be made in a snapshot.
+#[derive(Debug, Clone)]
+enum Plain {
+    Range(u32, Arc<Index>, Vec<Range>, Given),
+    Other(Read),
+}
+
+fn read() -> impl Strategy<Value = Plain> {
     let ranges = (0usize..5).prop_flat_map(|which| {
         let index = index(which);
         (Just(Arc::clone(&index)), proptest::collection::vec(range(index), 0..4))
     });
     prop_oneof![
-        4 => (table(), row_id()).prop_map(|(table, id)| Read::Document { table, id }),
-        12 => (table(), ranges, ids())
-            .prop_map(|(table, (index, ranges), ids)| Read::Range { table, index, ranges, ids }),
-        2 => relation()
-            .prop_map(|(schema, name)| Read::Relation { schema: schema.to_owned(), name: name.to_owned() }),
-        1 => Just(Read::Everything),
+        4 => (table(), row_id()).prop_map(|(table, id)| Plain::Other(Read::Document { table, id })),
+        18 => (table(), ranges, given())
+            .prop_map(|(table, (index, ranges), given)| Plain::Range(table, index, ranges, given)),
+        2 => relation().prop_map(|(schema, name)| {
+            Plain::Other(Read::Relation { schema: schema.to_owned(), name: name.to_owned() })
+        }),
+        1 => Just(Plain::Other(Read::Everything)),
     ]
+}
+
+/// What a subscription read, and the snapshot in which it did.
+#[derive(Debug, Clone)]
+struct Subscription {
+    reads: Arc<ReadSet>,
+    snapshot: Rows,
+}
+
+fn subscription() -> impl Strategy<Value = Subscription> {
+    let rows = proptest::collection::vec(whole_row(), ROWS as usize);
+    (rows, proptest::collection::vec(read(), 0..4)).prop_map(|(rows, reads)| {
+        let rows = rows.into_iter().zip(0u128..);
+        let snapshot: Rows =
+            rows.map(|(row, id)| (Uuid::from_u128(id), Written { id: Uuid::from_u128(id), ..row })).collect();
+        let read = |read| match read {
+            Plain::Other(read) => read,
+            Plain::Range(table, index, ranges, given) => {
+                let ids = given.ids(&index, &snapshot);
+                Read::Range { table, index, ranges, ids }
+            }
+        };
+        let reads = Arc::new(ReadSet { reads: reads.into_iter().map(read).collect() });
+        Subscription { reads, snapshot }
+    })
 }
 
 /// A change that owns what it is about.
@@ -102,18 +169,25 @@ enum Change {
 struct Written {
     id: Uuid,
     creation_time: f64,
+    is_newest: bool,
     data: Option<Map<String, Value>>,
+    /// The same.
+    fields: Option<Fields>,
+}
+
+fn whole_row() -> impl Strategy<Value = Written> {
+    written().prop_filter("a row has fields", |row| row.data.is_some())
 }
 
 fn written() -> impl Strategy<Value = Written> {
-    let fields = (proptest::option::of(value()), proptest::option::of(value())).prop_map(|(a, b)| {
-        let fields = [("a", a), ("b", b)].into_iter();
+    let fields = (proptest::option::of(value()), proptest::option::of(value()), any::<bool>()).prop_map(|(a, b, c)| {
+        let fields = [("a", a), ("b", b), ("c", Some(Value::from(c)))].into_iter();
         fields.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>()
     });
-    (row_id(), 0i32..3, proptest::option::weighted(0.9, fields)).prop_map(|(id, creation_time, data)| Written {
-        id,
-        creation_time: f64::from(creation_time),
-        data,
+    let data = proptest::option::weighted(0.9, fields);
+    (row_id(), 0i32..3, proptest::bool::weighted(0.9), data).prop_map(|(id, creation_time, is_newest, data)| {
+        let fields = data.as_ref().map(|data| Fields::parse(&Value::Object(data.clone()).to_string()).expect("fields"));
+        Written { id, creation_time: f64::from(creation_time), is_newest, data, fields }
     })
 }
 
@@ -131,7 +205,19 @@ fn change() -> impl Strategy<Value = Change> {
 
 impl Written {
     fn row(&self) -> Row<'_> {
-        Row { id: self.id, creation_time: self.creation_time, data: self.data.as_ref() }
+        let Self { id, creation_time, is_newest, .. } = *self;
+        Row { id, creation_time, is_newest, data: self.fields.as_ref() }
+    }
+
+    /// Whether these fields, and the creation time, are what they were before; what was left alone is.
+    fn is_as(&self, before: &Self, fields: &[String]) -> bool {
+        let same = |data: &Map<String, Value>| {
+            let before = before.data.as_ref().expect("fields");
+            fields.iter().all(|name| data.get(name) == before.get(name))
+        };
+        self.is_newest
+            && self.creation_time.total_cmp(&before.creation_time).is_eq()
+            && self.data.as_ref().is_none_or(same)
     }
 
     fn enters(&self, index: &Index, ranges: &[Range]) -> bool {
@@ -157,7 +243,25 @@ impl Change {
         }
     }
 
-    fn concerns(&self, read: &Read) -> bool {
+    /// The row that it updates in place.
+    fn updated(&self) -> Option<(u32, &Written)> {
+        match self {
+            Self::Update(table, old_id, row) if old_id.is_none_or(|old_id| old_id == row.id) => Some((*table, row)),
+            _ => None,
+        }
+    }
+
+    /// Whether a read was given a part of the row that it updates, and the part is as it was.
+    fn is_as_seen(&self, read: &Read, of: &Subscription) -> bool {
+        let (Some((table, row)), Read::Range { table: read, ids: Ids::Seen(seen), .. }) = (self.updated(), read) else {
+            return false;
+        };
+        let is_given = seen.rows.iter().any(|(id, _)| *id == row.id);
+        *read == table && is_given && row.is_as(&of.snapshot[&row.id], seen.projection.fields())
+    }
+
+    /// Whether it may change what a subscription's read gave.
+    fn concerns(&self, read: &Read, of: &Subscription) -> bool {
         if *read == Read::Everything {
             return true;
         }
@@ -180,9 +284,24 @@ impl Change {
                 *of == table && (before.contains(id) || after.is_some_and(|row| row.id == *id))
             }
             Read::Range { table: of, .. } if *of != table => false,
+            // Another read of the same fields along the same index says as much of the row.
+            Read::Range { index, ids: Ids::Seen(seen), .. }
+                if of.reads.reads.iter().any(|other| {
+                    let Read::Range { index: along, ids: Ids::Seen(other_seen), .. } = other else { return false };
+                    (&index.name, &index.fields, &seen.projection)
+                        == (&along.name, &along.fields, &other_seen.projection)
+                        && self.is_as_seen(other, of)
+                }) =>
+            {
+                false
+            }
             Read::Range { index, ranges, ids, .. } => {
                 let leaves = match ids {
                     Ids::Known(ids) => before.iter().any(|id| ids.contains(id)),
+                    Ids::Seen(seen) => {
+                        let given = seen.rows.iter().map(|(id, _)| id).chain(&seen.whole);
+                        given.into_iter().any(|id| before.contains(id))
+                    }
                     Ids::Unknown => !before.is_empty(),
                 };
                 leaves || after.is_some_and(|row| row.enters(index, ranges))
@@ -194,49 +313,58 @@ impl Change {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Insert(u64, Arc<ReadSet>),
+    Insert(u64, Subscription),
     Remove(u64),
     Change(Change),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let reads = proptest::collection::vec(read(), 0..4).prop_map(|reads| Arc::new(ReadSet { reads }));
     prop_oneof![
-        3 => (0..SUBSCRIPTIONS, reads).prop_map(|(id, reads)| Step::Insert(id, reads)),
+        3 => (0..SUBSCRIPTIONS, subscription()).prop_map(|(id, subscription)| Step::Insert(id, subscription)),
         1 => (0..SUBSCRIPTIONS).prop_map(Step::Remove),
         6 => change().prop_map(Step::Change),
     ]
 }
 
-/// The hits of one change, as ids in order.
-fn hits(index: &ReadSetIndex<u64>, change: &RowChange<'_>) -> BTreeMap<u64, Reason> {
-    let mut hits = BTreeMap::new();
+/// Whom one change concerns.
+fn hits(index: &ReadSetIndex<u64>, change: &RowChange<'_>) -> Hits<u64> {
+    let mut hits = Hits::default();
     index.hits(change, &mut hits);
     hits
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_500))]
 
     #[test]
     fn hits_are_those_that_a_scan_finds(steps in proptest::collection::vec(step(), 1..60)) {
         let mut index = ReadSetIndex::new();
-        let mut live: BTreeMap<u64, Arc<ReadSet>> = BTreeMap::new();
+        let mut live: BTreeMap<u64, Subscription> = BTreeMap::new();
         for step in &steps {
             match step {
-                Step::Insert(id, reads) => {
-                    index.insert(*id, Arc::clone(reads));
-                    live.insert(*id, Arc::clone(reads));
+                Step::Insert(id, subscription) => {
+                    index.insert(*id, Arc::clone(&subscription.reads));
+                    live.insert(*id, subscription.clone());
                 }
                 Step::Remove(id) => prop_assert_eq!(index.remove(*id), live.remove(id).is_some()),
                 Step::Change(change) => {
-                    let found: Vec<u64> = hits(&index, &change.borrowed()).into_keys().collect();
+                    let found = hits(&index, &change.borrowed());
                     // A gap concerns even those who read nothing.
                     let gap = matches!(change, Change::Everything);
-                    let concerned =
-                        live.iter().filter(|(_, set)| gap || set.reads.iter().any(|read| change.concerns(read)));
-                    let expected: Vec<u64> = concerned.map(|(id, _)| *id).collect();
-                    prop_assert_eq!(found, expected, "{:?} of {:?}", change, live);
+                    let of = |test: &dyn Fn(&Read, &Subscription) -> bool| -> Vec<u64> {
+                        let those = live.iter().filter(|(_, of)| of.reads.reads.iter().any(|read| test(read, of)));
+                        those.map(|(id, _)| *id).collect()
+                    };
+                    let changed = if gap {
+                        live.keys().copied().collect()
+                    } else {
+                        of(&|read, of| change.concerns(read, of))
+                    };
+                    let as_seen = of(&|read, of| change.is_as_seen(read, of));
+                    let found_changed: Vec<u64> = found.changed.into_keys().collect();
+                    prop_assert_eq!(found_changed, changed, "{:?} of {:?}", change, live);
+                    let found_as_seen: Vec<u64> = found.as_seen.into_iter().collect();
+                    prop_assert_eq!(found_as_seen, as_seen, "{:?} of {:?}", change, live);
                 }
             }
             prop_assert_eq!(index.len(), live.len());
@@ -273,12 +401,12 @@ fn a_hit_says_why() {
         index.insert(name, Arc::new(ReadSet { reads: vec![read] }));
     }
     let why = |change: RowChange<'_>| {
-        let mut hits = BTreeMap::new();
+        let mut hits = Hits::default();
         index.hits(&change, &mut hits);
-        hits.into_iter().map(|(id, reason)| format!("{id}: {reason}")).collect::<Vec<_>>()
+        hits.changed.into_iter().map(|(id, reason)| format!("{id}: {reason}")).collect::<Vec<_>>()
     };
-    let data = json!({ "a": 1 });
-    let row = Row { id, creation_time: 0.0, data: data.as_object() };
+    let data = Fields::parse(r#"{"a": 1}"#).expect("fields");
+    let row = Row { id, creation_time: 0.0, is_newest: true, data: Some(&data) };
     let uuid = "00000000-0000-0000-0000-000000000007";
     assert_eq!(
         why(RowChange::Delete { table: 1, id }),
@@ -311,11 +439,11 @@ fn a_hit_says_why() {
 fn a_transaction_keeps_the_first_reason() {
     let mut index = ReadSetIndex::new();
     index.insert(1, Arc::new(ReadSet { reads: vec![document(1, 1), document(1, 2)] }));
-    let mut hits = BTreeMap::new();
+    let mut hits = Hits::default();
     for id in [2, 1] {
         index.hits(&RowChange::Delete { table: 1, id: Uuid::from_u128(id) }, &mut hits);
     }
-    assert_eq!(hits, BTreeMap::from([(1, Reason::Document { table: 1, id: Uuid::from_u128(2) })]));
+    assert_eq!(hits.changed, BTreeMap::from([(1, Reason::Document { table: 1, id: Uuid::from_u128(2) })]));
 }
 
 #[test]
@@ -328,6 +456,6 @@ fn a_crowd_that_leaves_gives_its_memory_back() {
         index.remove(id);
     }
     let hits = hits(&index, &RowChange::Delete { table: 1, id: Uuid::from_u128(50) });
-    assert_eq!(hits.into_keys().collect::<Vec<_>>(), [50]);
+    assert_eq!(hits.changed.into_keys().collect::<Vec<_>>(), [50]);
     assert!(index.tables[&1].documents.capacity() < 2_000);
 }

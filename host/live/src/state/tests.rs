@@ -1,6 +1,6 @@
 //! The rules by which results hold, one at a time.
 
-use convoke_model::{Ids, Index, Position, Range, Read};
+use convoke_model::{Fields, Ids, Index, Plan, Position, Range, Read, SeenRows};
 use uuid::Uuid;
 
 use super::*;
@@ -24,8 +24,29 @@ fn reads() -> Arc<ReadSet> {
     Arc::new(ReadSet { reads: vec![Read::Range { table: 1, index, ranges, ids: Ids::Known(vec![ID]) }] })
 }
 
+/// The same, of which it looked at `a` alone, which was this.
+fn reads_of_a(a: i64) -> Arc<ReadSet> {
+    let mut reads = ReadSet::clone(&reads());
+    if let Some(Read::Range { index, ids, .. }) = reads.reads.first_mut() {
+        let plan = Plan::parse(r#"{"table":"t","fields":["a"]}"#).expect("a plan");
+        let projection = plan.projection(index).expect("a projection");
+        let a = a.to_string();
+        let rows = vec![(ID, projection.seen(1.0, |_| Some(a.as_str())))];
+        *ids = Ids::Seen(Box::new(SeenRows { projection, rows, whole: Vec::new() }));
+    }
+    Arc::new(reads)
+}
+
+/// An update of that row.
+fn updated(a: i64) -> Vec<Written> {
+    let data = Fields::parse(&format!(r#"{{"a": {a}, "b": 5}}"#)).expect("fields");
+    let row = Row { id: ID, creation_time: 1.0, is_newest: true, data: Some(data) };
+    let what = What::Update { old_id: None, row };
+    vec![Written { schema: "demo".to_owned(), relation: "table1".to_owned(), table: Some(1), what }]
+}
+
 fn wrote(table: u32) -> Vec<Written> {
-    let row = Row { id: Uuid::from_u128(9), creation_time: 1.0, data: None };
+    let row = Row { id: Uuid::from_u128(9), creation_time: 1.0, is_newest: true, data: None };
     let relation = format!("table{table}");
     vec![Written { schema: "demo".to_owned(), relation, table: Some(table), what: What::Insert(row) }]
 }
@@ -112,6 +133,40 @@ fn a_result_that_contains_what_comes_after_it_holds_from_there() {
     assert_eq!(validity(&state, early), (120, None));
     let late = subscribed(&mut state, "late");
     assert_eq!(receive(&mut state, late, 105, "11:11:"), Received::Kept);
+    assert_eq!(validity(&state, late), (120, None));
+}
+
+#[test]
+fn an_update_that_left_alone_what_was_looked_at_runs_nothing() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    let receive = |state: &mut State, from: u64, snapshot: &str, a: i64| {
+        let begun = state.begun();
+        state.receive(id, begun, evaluation(from, snapshot), reads_of_a(a)).0
+    };
+    // Whether it comes before the result or after.
+    state.apply(10, 110, updated(1), |_, _| {});
+    assert_eq!(receive(&mut state, 105, "10:10:", 1), Received::Kept);
+    assert_eq!(state.apply(11, 120, updated(1), |_, _| {}).run, [0_u64; 0]);
+    assert_eq!(validity(&state, id), (105, None));
+    assert_eq!(state.apply(12, 130, updated(2), |_, _| {}).run, [id]);
+    assert_eq!(state.apply(13, 140, updated(1), |_, _| {}).run, [0_u64; 0]);
+    assert_eq!(validity(&state, id), (105, Some(130)), "that it is as it was does not undo what was between");
+}
+
+#[test]
+fn what_a_result_shows_of_a_transaction_that_comes_after_it_holds_from_there() {
+    // `synchronous_commit = off`: what is in the row is what was seen, because the transaction was seen.
+    let mut state = streaming();
+    let early = subscribed(&mut state, "early");
+    let begun = state.begun();
+    let received = state.receive(early, begun, evaluation(100, "11:11:"), reads_of_a(2)).0;
+    assert_eq!(received, Received::Kept);
+    state.apply(10, 120, updated(2), |_, _| {});
+    assert_eq!(validity(&state, early), (120, None));
+    let late = subscribed(&mut state, "late");
+    let begun = state.begun();
+    assert_eq!(state.receive(late, begun, evaluation(105, "11:11:"), reads_of_a(2)).0, Received::Kept);
     assert_eq!(validity(&state, late), (120, None));
 }
 

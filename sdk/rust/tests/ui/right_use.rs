@@ -46,6 +46,22 @@ struct LegacyOrder {
     order_id: i64,
 }
 
+#[projection(of = Member)]
+#[serde(rename_all = "camelCase")]
+struct Joined {
+    joined_at: f64,
+    #[serde(default)]
+    desc: String,
+    photo: Option<Bytes>,
+}
+
+#[projection(of = crate::Message)]
+pub struct Sent {
+    r#type: Option<Kind>,
+    #[serde(rename = "sentAt")]
+    sent_at: f64,
+}
+
 mod upgrades {
     use convoke::prelude::*;
 
@@ -62,6 +78,17 @@ mod upgrades {
 fn page(ctx: &QueryCtx, group: String, pagination_opts: PaginationOptions) -> Result<Page<Doc<Member>>> {
     let here = field("email").exists().and(!field("desc").eq("gone").or(field("score").lt(0)));
     ctx.db().query::<Member>().index("by_rank").eq("group", &group).filter(here).paginate(pagination_opts)
+}
+
+#[query]
+fn joined(ctx: &QueryCtx, options: PaginationOptions) -> Result<Page<Doc<Member, Joined>>> {
+    ctx.db().query::<Member>().index("by_rank").select::<Joined>().eq("group", "all").paginate(options)
+}
+
+#[query]
+fn sent(ctx: &QueryCtx, channel: String) -> Result<Option<(Id<Message>, f64)>> {
+    let sent = ctx.db().query::<Message>().index("by_channel").eq("channel", &channel).select::<Sent>().first()?;
+    Ok(sent.map(|sent| (sent.id().clone(), sent.sent_at)))
 }
 
 #[query]
@@ -164,6 +191,8 @@ fn main() {
     assert_eq!(<LegacyOrder as Table>::UNMANAGED_KEY, Some("order-id"));
     assert_eq!((<User as Table>::VERSION, <User as Table>::UPCAST, <User as Table>::UNMANAGED_KEY), (1, None, None));
     assert_eq!(<User as Table>::UNKNOWN, UnknownFields::Refuse);
+    assert_eq!(<Joined as Projection>::FIELDS, ["joinedAt", "desc", "photo"]);
+    assert_eq!(<Sent as Projection>::FIELDS, ["type", "sentAt"]);
     let user = User { full_name: "Ada".to_owned() };
     assert_eq!(convoke::serde_json::to_string(&user).unwrap(), r#"{"fullName":"Ada"}"#);
     let message = Message { channel: "a".to_owned(), author: Id::from("u"), r#type: None, sent_at: 1.0 };
@@ -173,7 +202,7 @@ fn main() {
         .into_iter()
         .map(|function| function.name)
         .collect();
-    assert_eq!(names.len(), 11);
+    assert_eq!(names.len(), 13);
     assert!(names.contains(&"total"));
     assert!(nested::total as usize != 0);
 }

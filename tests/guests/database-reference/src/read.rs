@@ -97,6 +97,33 @@ fn after_the_first(ctx: &QueryCtx, skipped: u32) -> Result<Vec<Doc<Book>>> {
     ctx.db().query::<Book>().offset(skipped).collect()
 }
 
+/// What the back of a book shows.
+#[projection(of = Book)]
+pub struct Spine {
+    pub title: String,
+    pub year: u32,
+    pub subtitle: Option<String>,
+}
+
+/// Some fields of each document.
+#[query]
+fn spines(ctx: &QueryCtx, genre: String) -> Result<Vec<Doc<Book, Spine>>> {
+    ctx.db().query::<Book>().index("by_genre").eq("genre", &genre).select::<Spine>().collect()
+}
+
+/// What a member is called.
+#[projection(of = Member)]
+pub struct Called {
+    pub name: String,
+}
+
+/// One field of one document.
+#[query]
+fn name_of(ctx: &QueryCtx, email: String) -> Result<Option<String>> {
+    let member = ctx.db().query::<Member>().index("by_email").eq("email", &email).select::<Called>().unique()?;
+    Ok(member.map(|member| member.into_fields().name))
+}
+
 /// Page by page, in the form that Convex' clients know.
 #[query]
 fn pages(ctx: &QueryCtx, #[serde(rename = "paginationOpts")] options: PaginationOptions) -> Result<Page<String>> {

@@ -46,7 +46,7 @@ macro_rules! reads {
     };
 }
 
-reads!(range, limit, filter, page, several, aggregate, offset);
+reads!(range, limit, filter, page, several, aggregate, offset, fields, page_of_fields);
 
 /// A document by its id.
 #[query]

@@ -1,7 +1,7 @@
 //! What plans select, and that their SQL goes along the index.
 
 use convoke_model::{CREATION_TIME, Database, Plan};
-use convoke_sql::{Bounds, Parameter};
+use convoke_sql::{Bounds, Columns, Parameter};
 use convoke_store::Isolation;
 use serde_json::{Value, json};
 
@@ -145,7 +145,8 @@ fn every_operator_uses_its_index() {
             let table = &things.tables.tables["things"];
             let index = plan.check(table).expect("a plan of the table");
             let limit = plan.limit.unwrap_or(100);
-            let statement = convoke_sql::query("demo", table, &plan, &index, Bounds::default(), limit);
+            let statement =
+                convoke_sql::query("demo", table, &plan, &index, Bounds::default(), Columns::Document, limit);
             let nodes = explain(&psql, &statement.text, &statement.parameters).await;
             let scan = nodes.iter().find(|node| node.get("Index Name").is_some());
             let name = scan.map(|node| node["Index Name"].as_str().unwrap_or_default());

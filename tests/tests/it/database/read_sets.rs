@@ -26,6 +26,7 @@ fn enters(read: &Read, n: Value, creation_time: f64) -> bool {
 fn known(read: &Read) -> Option<usize> {
     match read {
         Read::Range { ids: Ids::Known(ids), .. } => Some(ids.len()),
+        Read::Range { ids: Ids::Seen(seen), .. } => Some(seen.rows.len()),
         Read::Range { ids: Ids::Unknown, .. } => None,
         other => panic!("no range: {other:?}"),
     }

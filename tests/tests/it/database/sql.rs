@@ -173,6 +173,9 @@ fn an_unmanaged_table_is_read_and_written_and_never_altered() {
         let plan = json!({ "table": "orders", "where": [{ "field": "total", "op": "lt", "value": 10 }] });
         let list: Value = serde_json::from_str(&call.query(&plan.to_string()).await.expect("an answer")).expect("JSON");
         assert_eq!(list[0]["customer"], "bob");
+        let plan = json!({ "table": "orders", "fields": ["customer", "at", "_id"], "limit": 1 });
+        let list: Value = serde_json::from_str(&call.query(&plan.to_string()).await.expect("an answer")).expect("JSON");
+        assert_eq!(list, json!([{ "_id": "1", "_creationTime": 0, "customer": "ann", "at": null }]));
         let error = failure(insert(json!({ "total": 1 })).await.expect_err("a missing column"));
         assert_eq!(error.code.as_str(), "SQL_ERROR");
         things.change(async |call| call.delete("orders", "2").await).await.expect("a delete");

@@ -25,7 +25,7 @@ use convoke_live::{Evaluation, Live, QueryKey, Run, Watcher};
 use convoke_model::{DocumentId, Limits};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use oracle::{Catalog, Question, Rows};
+use oracle::{Before, Catalog, History, Question, Rows};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -284,14 +284,17 @@ impl Scene {
     /// Before each further run, something was written into what the one before had read and had not seen.
     fn check_runs(&self, seed: u64, transactions: &[Arc<Transaction>], ran: &[(usize, Run)]) {
         let mut before: BTreeMap<(usize, u64), &Run> = BTreeMap::new();
+        let history = History::of(transactions.iter().map(|transaction| &**transaction));
         let mut checked = 0;
         for (host, run) in ran {
             let Some(last) = before.insert((*host, run.entry), run) else { continue };
             let question = &self.questions[self.question(run)];
             let text = last.evaluation.result.as_ref().expect("a result");
             let result: Value = serde_json::from_str(text).expect("JSON");
+            let snapshot = last.evaluation.snapshot.as_ref().expect("a snapshot");
+            let seen = Before { history: &history, snapshot };
             let is_justified = missing(transactions, &last.evaluation, run.evaluation.from)
-                .any(|missed| oracle::concerns(missed, question, &result));
+                .any(|missed| oracle::concerns(missed, question, &result, &seen));
             assert!(
                 is_justified,
                 "seed {seed}: host {host} ran {question:?} at {} though its result of {} ({:?}) held: {}",

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use convoke_feed::{Change, ChangeKind, OldRow, Relation, Transaction, Tuple, Value as Column};
+use convoke_feed::{Change, ChangeKind, OldRow, Relation, Snapshot, Transaction, Tuple, Value as Column};
 use convoke_model::{
     AggregateOperator, Condition, DocumentId, Filter, Index, IndexField, Operator, Order, Plan, condition_key, key,
     ordered_float,
@@ -111,7 +111,7 @@ impl Rows {
                 let table = args["table"].as_str().expect("a table");
                 let id = DocumentId::parse(args["id"].as_str().expect("an id")).expect("an id");
                 let row = self.documents.get(table).and_then(|rows| rows.get(&id.uuid));
-                row.map_or(Value::Null, |row| row.json(catalog.numbers[table]))
+                row.map_or(Value::Null, |row| row.json(catalog.numbers[table], None))
             }
             "plans:pair" => json!([self.run(&args["first"], catalog), self.run(&args["second"], catalog)]),
             "plans:by_sql" => match args["statement"].as_str().expect("a statement") {
@@ -135,8 +135,8 @@ impl Rows {
         rows.sort_by(|a, b| order(&plan, a, b));
         let limit = plan.limit.map_or(usize::MAX, |limit| limit as usize);
         let number = catalog.numbers[&plan.table];
-        let found: Vec<Value> =
-            rows.iter().skip(plan.offset.unwrap_or(0) as usize).take(limit).map(|row| row.json(number)).collect();
+        let rows = rows.into_iter().skip(plan.offset.unwrap_or(0) as usize).take(limit);
+        let found: Vec<Value> = rows.map(|row| row.json(number, plan.fields.as_deref())).collect();
         match plan.page {
             // A page that is full may be the last one all the same: nobody has looked behind it.
             Some(_) => json!({ "isDone": found.len() < limit, "page": found }),
@@ -145,9 +145,60 @@ impl Rows {
     }
 }
 
+/// What became of each row, and by which transaction; none where it was gone.
+#[derive(Debug, Default)]
+pub(super) struct History(BTreeMap<(String, Uuid), Vec<Became>>);
+
+/// What a transaction left of a row.
+type Became = (u32, Option<Row>);
+
+/// The rows that a snapshot has.
+#[derive(Debug)]
+pub(super) struct Before<'a> {
+    pub(super) history: &'a History,
+    pub(super) snapshot: &'a Snapshot,
+}
+
+impl History {
+    pub(super) fn of<'a>(transactions: impl Iterator<Item = &'a Transaction>) -> Self {
+        let mut history = Self::default();
+        let mut rows = Rows::default();
+        for transaction in transactions {
+            rows.apply(transaction);
+            for change in &transaction.changes {
+                let table = &change.relation.name;
+                if change.relation.schema != "demo" || table == "plain" {
+                    continue;
+                }
+                let ids: Vec<Uuid> = match writes(change) {
+                    Write::Put { ids, .. } => ids,
+                    Write::Gone(id) => vec![id],
+                    Write::All => history.0.keys().filter(|(of, _)| of == table).map(|(_, id)| *id).collect(),
+                };
+                for id in ids {
+                    // As the whole transaction leaves it.
+                    let row = rows.documents.get(table).and_then(|rows| rows.get(&id)).cloned();
+                    history.0.entry((table.clone(), id)).or_default().push((transaction.xid, row));
+                }
+            }
+        }
+        history
+    }
+}
+
+impl Before<'_> {
+    /// A row that is in the snapshot.
+    fn row(&self, table: &str, id: Uuid) -> Row {
+        let changes = self.history.0.get(&(table.to_owned(), id)).into_iter().flatten();
+        let mut contained = changes.rev().filter(|(xid, _)| self.snapshot.contains_xid(*xid));
+        contained.next().and_then(|(_, row)| row.clone()).expect("a row that a result shows")
+    }
+}
+
 impl Row {
-    fn json(&self, table: u32) -> Value {
+    fn json(&self, table: u32, wanted: Option<&[String]>) -> Value {
         let mut fields = (*self.data).clone();
+        fields.retain(|name, _| wanted.is_none_or(|wanted| wanted.contains(name)));
         fields.insert("_id".to_owned(), json!(DocumentId { table, uuid: self.id }.to_string()));
         fields.insert("_creationTime".to_owned(), json!(self.creation_time));
         Value::Object(fields)
@@ -241,10 +292,13 @@ fn aggregate(plan: &Plan, rows: &[&Row]) -> Value {
 /// - a document by its id: that document;
 /// - a range: the rows that it gave, and whatever is put between its beginning and its last row, or its end where it
 ///   was not cut short by a limit; the filter does not narrow it, and several ranges (`in`) are not cut short;
+/// - a range of which some fields are given: as any range, but for rows that it gave and that have the same fields, in
+///   those that are given, those of the index and those of the filter, at the same time;
 /// - an aggregate or an offset: any row that is changed or removed, and whatever is put into the range;
 /// - SQL: anything in a table that it names.
-pub(super) fn concerns(transaction: &Transaction, question: &Question, result: &Value) -> bool {
+pub(super) fn concerns(transaction: &Transaction, question: &Question, result: &Value, before: &Before<'_>) -> bool {
     let args = &question.args;
+    let concerns_plan = |change: &Change, plan: &Value, result: &Value| concerns_plan(change, plan, result, before);
     transaction.changes.iter().filter(|change| change.relation.schema == "demo").any(|change| {
         match question.path.as_str() {
             "plans:point" => {
@@ -260,13 +314,13 @@ pub(super) fn concerns(transaction: &Transaction, question: &Question, result: &
                 concerns_plan(change, &args["first"], &result[0]) || concerns_plan(change, &args["second"], &result[1])
             }
             "plans:by_sql" => args["statement"].as_str().expect("a statement").contains(&change.relation.name),
-            "plans:page" => concerns_plan(change, &args["plan"], &result["page"]),
+            "plans:page" | "plans:page_of_fields" => concerns_plan(change, &args["plan"], &result["page"]),
             _ => concerns_plan(change, &args["plan"], result),
         }
     })
 }
 
-fn concerns_plan(change: &Change, plan: &Value, result: &Value) -> bool {
+fn concerns_plan(change: &Change, plan: &Value, result: &Value, before: &Before<'_>) -> bool {
     let plan = Plan::parse(&plan.to_string()).expect("a plan");
     if change.relation.name != plan.table {
         return false;
@@ -276,10 +330,22 @@ fn concerns_plan(change: &Change, plan: &Value, result: &Value) -> bool {
         Value::Array(documents) if plan.aggregate.is_empty() => documents.iter().map(given).collect(),
         _ => Vec::new(),
     };
+    // What is given in part was looked at in more.
+    let given: Vec<Row> = match &plan.fields {
+        Some(_) => given.iter().map(|row| before.row(&plan.table, row.id)).collect(),
+        None => given,
+    };
     let ids: BTreeSet<Uuid> = given.iter().map(|row| row.id).collect();
     match writes(change) {
         Write::All => true,
         Write::Gone(id) => unknown || ids.contains(&id),
+        Write::Put { ids: put, is_new: false, data, creation_time }
+            if !unknown
+                && plan.fields.is_some()
+                && given.iter().any(|row| put == [row.id] && row.looks_as(&plan, data, creation_time)) =>
+        {
+            false
+        }
         Write::Put { ids: put, is_new, data, creation_time } => {
             if (unknown && !is_new) || put.iter().any(|id| ids.contains(id)) {
                 return true;
@@ -303,9 +369,28 @@ fn concerns_plan(change: &Change, plan: &Value, result: &Value) -> bool {
 }
 
 impl Row {
+    /// Whether what a plan looks at is the same in a row as it was written; what was left alone is.
+    fn looks_as(&self, plan: &Plan, data: Option<&str>, creation_time: f64) -> bool {
+        let index = index_of(plan);
+        let mut fields: BTreeSet<&str> = plan.fields.iter().flatten().map(String::as_str).collect();
+        fields.extend(index.fields.iter().map(|field| field.name.as_str()));
+        plan.filter.iter().for_each(|filter| fields_of(filter, &mut fields));
+        let data = data.map(|data| serde_json::from_str::<Map<String, Value>>(data).expect("a document"));
+        let is_same = |data: &Map<String, Value>| fields.iter().all(|name| data.get(*name) == self.data.get(*name));
+        self.creation_time.to_bits() == creation_time.to_bits() && data.as_ref().is_none_or(is_same)
+    }
+
     fn is_beside(&self, other: &Self, index: &Index) -> bool {
         index.fields.iter().all(|field| self.key(&field.name) == other.key(&field.name))
             && (self.creation_time - other.creation_time).abs() < TIME_ERROR
+    }
+}
+
+fn fields_of<'a>(filter: &'a Filter, fields: &mut BTreeSet<&'a str>) {
+    match filter {
+        Filter::And { and: parts } | Filter::Or { or: parts } => parts.iter().for_each(|part| fields_of(part, fields)),
+        Filter::Not { not } => fields_of(not, fields),
+        Filter::Compare(condition) => fields.extend(condition.field.split('.').next()),
     }
 }
 

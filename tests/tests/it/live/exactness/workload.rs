@@ -161,6 +161,7 @@ impl Writer {
             (8, _) => json!({ "insert": "others", "document": { "n": rank } }),
             (9, _) if depth < 3 => json!({ "nest": self.steps(ids, depth + 1), "undo": self.random.random_bool(0.5) }),
             (10, _) if self.random.random_bool(0.1) => json!({ "fail": true }),
+            (11, Some(id)) => json!({ "patch": "things", "id": id, "fields": { "flag": rank % 3 == 0 } }),
             _ => json!({ "insert": "things", "document": { "kind": kind, "rank": rank, "flag": rank % 2 == 0 } }),
         }
     }
@@ -178,7 +179,7 @@ impl Writer {
         let one = "_id = (select _id from demo.things order by random() limit 1)";
         let fixed = FIXED.choose(&mut self.random).expect("an id");
         let padding = "(select string_agg(md5(random()::text), '') from generate_series(1, 160))";
-        match self.random.random_range(0..100) {
+        match self.random.random_range(0..114) {
             0..3 => format!(
                 "insert into demo.things (data) select jsonb_build_object('kind', '{kind}', 'rank', ({rank} + n) % 20) \
                  from generate_series(0, 4) n"
@@ -200,6 +201,9 @@ impl Writer {
                  demo.things where data ? 'padding' order by random() limit 1)"
                 .to_owned(),
             58..60 => format!("update demo.things set data = data where {one}"),
+            // What reads of other fields do not look at.
+            100..110 => format!("update demo.things set data = data || '{{\"note\":{rank}}}' where {one}"),
+            110..114 => format!("update demo.things set data = data || '{{\"flag\":true}}' where {one}"),
             60..66 => format!(
                 "insert into demo.things (_id, data) values ('{fixed}', '{{\"kind\":\"{kind}\",\"rank\":{rank}}}') \
                  on conflict (_id) do update set data = excluded.data"
@@ -270,6 +274,28 @@ pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
             "page",
             with(things("by_rank", json!([])), json!({ "limit": 5000, "order": "desc", "page": { "cursor": null } })),
         ),
+        ("fields", with(things("by_kind", json!([kind("a")])), json!({ "fields": ["flag"] }))),
+        ("fields", with(things("by_rank", json!([])), json!({ "fields": ["kind"], "limit": 3 }))),
+        (
+            "fields",
+            with(things("by_creation_time", json!([])), json!({ "fields": ["kind"], "limit": 5, "order": "desc" })),
+        ),
+        ("fields", json!({ "plan": { "table": "things", "fields": ["padding"] } })),
+        (
+            "fields",
+            with(
+                things("by_mixed", json!([kind("b")])),
+                json!({ "fields": ["_id"], "filter": { "not": { "field": "flag", "op": "eq", "value": true } } }),
+            ),
+        ),
+        (
+            "page_of_fields",
+            with(
+                things("by_rank", json!([])),
+                json!({ "fields": ["flag"], "limit": 5000, "page": { "cursor": null } }),
+            ),
+        ),
+        ("offset", with(things("by_rank", json!([])), json!({ "fields": ["kind"], "offset": 1, "limit": 2 }))),
         (
             "several",
             with(
