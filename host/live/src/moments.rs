@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use convoke_invoke::{Answer, HeldSnapshot, Observe, Request};
 use convoke_model::{Code, Failure, Kind};
 
-use crate::live::{Inner, Live};
+use crate::live::Live;
 
 /// How long a moment is kept: as long as Convex keeps its own.
 const KEPT: Duration = Duration::from_secs(30);
