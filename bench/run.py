@@ -36,18 +36,23 @@ WARM_UP_SECONDS = 1
 START_SECONDS_MAX = {"convoke": 1200}
 """`convoke dev` builds the components first."""
 
-WORKLOADS = ("empty", "get", "list", "transfer")
+WORKLOADS = ("empty", "get", "list", "transfer", "kept")
+ONLY = {"kept": ("axum", "convoke")}
+"""Workloads that some servers alone have."""
+KEPT = {"channel": "channel-7", "limit": 50}
 BODIES = {
     "empty": "{}",
     "get": '{"id":"$id"}',
     "list": '{"channel":"channel-$a","limit":50}',
     "transfer": '{"from":$a,"to":$b,"amount":1}',
+    "kept": json.dumps(KEPT),
 }
 CONVOKE_PATHS = {
     "empty": "/api/query/bench:empty",
     "get": "/api/query/bench:get",
     "list": "/api/query/messages:list",
     "transfer": "/api/mutation/accounts:transfer",
+    "kept": "/api/query/messages:list",
 }
 
 
@@ -182,13 +187,15 @@ class Server:
         return CONVOKE_PATHS[workload] if self.name == "convoke" else f"/{workload}"
 
     def call(self, workload, body):
-        request = urllib.request.Request(self.url + self.path(workload), json.dumps(body).encode(),
-                                         {"content-type": "application/json"})
+        return json.loads(self.request("POST", self.path(workload), json.dumps(body).encode()))["data"]
+
+    def request(self, method, path, body=None):
+        request = urllib.request.Request(self.url + path, body, {"content-type": "application/json"}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
-                return json.load(response)["data"]
+                return response.read()
         except urllib.error.HTTPError as error:
-            raise Failure(f"{self.name} {workload}: {error.code} {error.read()[:300]}") from error
+            raise Failure(f"{self.name} {path}: {error.code} {error.read()[:300]}") from error
 
     def stop(self):
         if self.process.poll() is None:
@@ -303,6 +310,21 @@ def check_answers(servers):
             raise Failure(f"{name} and {first} answer differently")
 
 
+def keep(servers):
+    """Gives axum the very bytes that convoke answers a query with whose result it keeps."""
+    by_name = {server.name: server for server in servers}
+    convoke, axum = (by_name.get(name) for name in ("convoke", "axum"))
+    if convoke is None:
+        return
+    body = [convoke.request("POST", convoke.path("kept"), json.dumps(KEPT).encode()) for _ in range(8)][-1]
+    if b"\nconvoke_query_cache_hits_total 0\n" in convoke.request("GET", "/metrics"):
+        raise Failure("convoke keeps no results: has it live queries?")
+    if axum is not None:
+        axum.request("PUT", axum.path("kept"), body)
+        if axum.request("POST", axum.path("kept"), json.dumps(KEPT).encode()) != body:
+            raise Failure("axum answers something else than it was given")
+
+
 def database(options, *words):
     command = [program("database"), "--database-url", options.database_url, "--schema", SCHEMA, *words]
     run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
@@ -323,6 +345,8 @@ def measure_all(options, servers, folder, postgres):
         for workload in options.workloads:
             # There and back again, so that nobody always follows the same neighbour.
             for server in servers if round_number % 2 == 0 else reversed(servers):
+                if server.name not in ONLY.get(workload, SERVERS):
+                    continue
                 needs_ids = ids[server.name] if workload == "get" else None
                 result = measure(options, server, workload, needs_ids, postgres, round_number)
                 measurements.append({"round": round_number, "workload": workload, "server": server.name, **result})
@@ -410,6 +434,8 @@ def main():
         if postgres.postmaster is None:
             say("note: Postgres is not on this machine: its CPU time is not measured")
         check_answers(running)
+        if "kept" in options.workloads:
+            keep(running)
         stolen_before = stolen()
         with tempfile.TemporaryDirectory() as folder:
             measurements = measure_all(options, running, folder, postgres)

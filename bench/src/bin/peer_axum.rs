@@ -1,7 +1,7 @@
 //! The peer by hand: axum and tokio-postgres, with the SQL that Convoke sends for the same functions, prepared once a
 //! connection and pipelined where the protocol allows it. All other figures are ratios to this one.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,6 +44,8 @@ struct Arguments {
 struct App {
     pool: Pool,
     sql: Arc<Sql>,
+    /// A body to answer with as it is.
+    kept: Arc<OnceLock<Bytes>>,
 }
 
 /// The statements' texts; each connection keeps them prepared.
@@ -72,7 +74,8 @@ async fn main() -> Result<()> {
         .route("/get", post(get))
         .route("/list", post(list))
         .route("/transfer", post(transfer))
-        .with_state(App { pool, sql: Arc::new(sql) });
+        .route("/kept", post(kept).put(keep))
+        .with_state(App { pool, sql: Arc::new(sql), kept: Arc::default() });
     let listener = TcpListener::bind(("127.0.0.1", port)).await.context("cannot listen")?;
     axum::serve(listener, app).await?;
     Ok(())
@@ -142,6 +145,17 @@ async fn empty(body: Bytes) -> Result<Response, Refusal> {
         out.push_str("null");
         Ok(())
     })
+}
+
+/// What an answer costs that is at hand as bytes.
+async fn kept(State(app): State<App>, _arguments: Bytes) -> Response {
+    let body = app.kept.get().cloned().unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The first one is kept.
+async fn keep(State(app): State<App>, body: Bytes) {
+    app.kept.get_or_init(|| body);
 }
 
 #[derive(Deserialize)]
