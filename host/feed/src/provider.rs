@@ -1,5 +1,6 @@
 //! Who runs the database, for advice that can be followed there.
 
+use convoke_postgres::Pooler;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -89,11 +90,9 @@ impl Provider {
             Self::Own | Self::Rds | Self::CloudSql => {
                 "connect to Postgres directly: a pooler hands out connections by transaction, the change feed keeps one"
             }
-            Self::Azure => "use port 5432: 6432 is the pooler's",
-            Self::Supabase => {
-                "use the direct connection `db.….supabase.co:5432`, not the pooler; it needs IPv6 or the IPv4 add-on"
-            }
-            Self::Neon => "use the host without `-pooler` in its name",
+            Self::Azure => Pooler::Azure.advice(),
+            Self::Supabase => Pooler::Supabase.advice(),
+            Self::Neon => Pooler::Neon.advice(),
         }
     }
 }

@@ -95,6 +95,9 @@ const FACTS: &str = "select current_setting('server_version_num'), current_setti
 impl Server {
     /// Takes the first host that answers and is no standby.
     pub(crate) async fn connect(config: &Config) -> Result<Self, FeedError> {
+        if config.pooler().is_some() {
+            return Err(FeedError::Pooler { provider: Provider::of_hosts(config) });
+        }
         let mut failed = FeedError::Config("they name no host");
         for address in addresses(config)? {
             match Self::connect_to(config, address).await {

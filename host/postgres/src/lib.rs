@@ -10,6 +10,7 @@
 mod binding;
 mod config;
 mod error;
+mod pooler;
 mod settings;
 mod stream;
 mod tls;
@@ -17,5 +18,6 @@ mod trust;
 
 pub use config::{Config, Connection};
 pub use error::{ConnectError, SettingsError, TlsError};
+pub use pooler::Pooler;
 pub use stream::{TlsStream, Transport};
 pub use tls::Tls;

@@ -1,5 +1,6 @@
 //! Live queries of a host, or why it has none yet.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ struct Inner {
     reason: Mutex<String>,
     /// One at a time looks which tables there are to follow, so that none is between two looks.
     following: tokio::sync::Mutex<()>,
+    /// Whether a look in the background has yet to begin: deploys in quick succession need one.
+    look_is_due: AtomicBool,
     postgres: Config,
     project: String,
     invoker: Invoker,
@@ -48,6 +51,7 @@ impl LiveQueries {
             live: OnceLock::new(),
             reason: Mutex::default(),
             following: tokio::sync::Mutex::default(),
+            look_is_due: AtomicBool::new(false),
             postgres,
             project: project.to_owned(),
             invoker,
@@ -93,6 +97,9 @@ impl LiveQueries {
     /// Follows what else there is now, such as tables that were made by hand, in the background: a deploy that changes no
     /// table has nothing to wait for.
     pub(crate) fn follow_other_tables(&self) {
+        if self.inner.look_is_due.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
             let followed = inner.follow_tables().await;
@@ -135,6 +142,7 @@ impl Inner {
     /// Has the feed follow the tables that there are; gives how many it did not follow before.
     async fn follow_tables(&self) -> usize {
         let _turn = self.following.lock().await;
+        self.look_is_due.store(false, Ordering::Release);
         if self.live.get().is_none() {
             // To begin is to look at all tables.
             return 0;

@@ -7,7 +7,7 @@ use convoke_postgres::Config;
 
 use crate::connect::Session;
 use crate::hash::sha256;
-use crate::{SyncError, role};
+use crate::{SyncError, role, session};
 
 use convoke_sql::{quote_identifier, quote_literal};
 
@@ -103,10 +103,11 @@ impl fmt::Display for Warning {
 /// Makes what is missing of the schema `convoke`, the keys and the project's role. Again, it changes nothing.
 ///
 /// # Errors
-/// When Postgres cannot be reached, is older than 15, or refuses.
+/// When Postgres cannot be reached, is older than 15, or refuses; when a pooler is in between.
 pub async fn bootstrap(admin: &Config, project: &str) -> Result<Provisioned, SyncError> {
     check_name(project)?;
     let session = Session::open(admin).await?;
+    session::check(&session, admin).await?;
     let failed = |user: &str| {
         let user = user.to_owned();
         move |source| SyncError::Bootstrap { user, source }

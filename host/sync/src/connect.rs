@@ -21,6 +21,9 @@ pub(crate) struct Session {
 impl Session {
     /// Connects, with names that mean the same whatever the role's settings are.
     pub(crate) async fn open(config: &Config) -> Result<Self, SyncError> {
+        if let Some(pooler) = config.pooler().filter(|pooler| !pooler.keeps_sessions()) {
+            return Err(SyncError::Pooler(Some(pooler)));
+        }
         let mut config = config.clone();
         config.application_name("convoke-sync");
         let (client, connection) = config.connect().await.map_err(SyncError::Unreachable)?;

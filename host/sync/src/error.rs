@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke_postgres::ConnectError;
+use convoke_postgres::{ConnectError, Pooler};
 use thiserror::Error;
 
 use crate::plan::Plan;
@@ -15,6 +15,8 @@ pub enum SyncError {
     Unreachable(#[source] ConnectError),
     #[error("Postgres {found} is too old: Convoke needs 15 or newer")]
     Version { found: String },
+    #[error("the connection leads to a pooler that hands out connections by transaction: a sync needs one of its own")]
+    Pooler(Option<Pooler>),
     #[error("`{0}` cannot be a project's name: it belongs to Postgres or to Convoke")]
     Reserved(String),
     #[error("the schema `convoke` of this database cannot be made or changed by the user `{user}`")]
@@ -66,6 +68,8 @@ impl SyncError {
         let hint = match self {
             Self::Unreachable(error) if error.hint().is_some() => return error.hint(),
             Self::Unreachable(_) => "start the server, and check host, port, user and password",
+            Self::Pooler(Some(pooler)) => pooler.advice(),
+            Self::Pooler(None) => "name the address of Postgres itself, not the pooler's",
             Self::Version { .. } => "use a newer server",
             Self::Reserved(_) => "give the project another name in `convoke.toml`",
             Self::Bootstrap { .. } => {

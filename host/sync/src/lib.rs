@@ -32,6 +32,7 @@ mod problem;
 mod registry;
 mod render;
 mod role;
+mod session;
 
 pub use advance::advance;
 pub use apply::{Applied, ApplyOptions, Caller, Progress, apply};

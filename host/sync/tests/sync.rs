@@ -6,5 +6,7 @@ mod access;
 mod apply;
 #[path = "sync/failures.rs"]
 mod failures;
+#[path = "sync/poolers.rs"]
+mod poolers;
 #[path = "sync/support.rs"]
 mod support;

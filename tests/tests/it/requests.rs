@@ -45,9 +45,13 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
     run(async {
         let cluster = TestCluster::shared().await.expect("a Postgres");
         let admin = cluster.create_database("it_requests").await.expect("a database");
-        let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("provisioned");
+        convoke_sync::bootstrap(&admin, "demo").await.expect("provisioned");
         let (psql, connection) = admin.connect().await.expect("a connection");
         tokio::spawn(connection);
+        // As the version before left it.
+        let before = "drop function convoke.forget; comment on schema convoke is 'Convoke''s own; 0000000000000000'";
+        psql.batch_execute(before).await.expect("an older schema");
+        let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("upgraded");
         assert!(provisioned.role.is_some(), "the project's role may forget");
         let store = Store::open(StoreOptions {
             app: provisioned.app,

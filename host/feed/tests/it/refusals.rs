@@ -93,6 +93,10 @@ async fn poolers() {
     let ordinary = refused(vec![welcome(), error("42601", "syntax error at or near \"IDENTIFY_SYSTEM\"")]).await;
     assert!(matches!(ordinary, FeedError::Pooler { .. }), "{ordinary:?}");
     assert!(ordinary.hint().expect("a hint").contains("directly"));
+    // By its address, before it is asked.
+    let neon = "postgres://ep-cool-1-pooler.eu-central-1.aws.neon.tech/app".parse().expect("settings");
+    let neon = probe(&neon).await.expect_err("a pooler");
+    assert_eq!(neon.hint().as_deref(), Some("use the host without `-pooler` in its name"));
 }
 
 #[tokio::test]
