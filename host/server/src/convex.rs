@@ -170,12 +170,11 @@ pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, body: Body) -> Re
     let args = single_argument(call.args.map_or("{}", RawValue::get)).map_err(|error| invalid(error.to_string()))?;
     let live = host.live.get()?;
     let request = Request { kind, path, args, encoded: format == Format::Encoded };
-    let answer = match live.query_at(request, ts.nanos()).await? {
-        Some(answer) => answer,
-        None => {
-            live.catch_up(live.position_of(ts.nanos())).await?;
-            answer(&host, kind, path, args, format).await
-        }
+    let answer = if let Some(answer) = live.query_at(request, ts.nanos()).await? {
+        answer
+    } else {
+        live.catch_up(live.position_of(ts.nanos())).await?;
+        answer(&host, kind, path, args, format).await
     };
     Ok(respond::json(StatusCode::OK, body_of(answer, kind, path, format)))
 }
