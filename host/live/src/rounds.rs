@@ -131,11 +131,11 @@ impl Inner {
         }
     }
 
-    fn enqueue_after(self: &Arc<Self>, pause: Duration, due: Due) {
+    fn enqueue_after(self: &Arc<Self>, pause: Duration, due: impl IntoIterator<Item = Due> + Send + 'static) {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             sleep(pause).await;
-            inner.enqueue([due]);
+            inner.enqueue(due);
         });
     }
 
@@ -169,6 +169,14 @@ impl Inner {
             self.queue.lock().took(&key.path, ended - began);
             self.metrics.evaluated(&key.path, again);
             ran.push(Ran { due, key, evaluation: Arc::new(evaluation), reads: Arc::new(observed.reads) });
+            if let [first] = &ran[..]
+                && snapshot.is_some()
+                && self.state.lock().holds(begun, &first.evaluation, &first.reads).is_none()
+            {
+                // Nor would those that follow: the snapshot is too old.
+                self.enqueue_after(VISIBLE_FIRST, std::mem::take(&mut round));
+                break;
+            }
             if ended - delivered > DELIVER_AFTER {
                 self.deliver(begun, std::mem::take(&mut ran));
                 delivered = ended;
@@ -215,12 +223,12 @@ impl Inner {
             match received {
                 Received::Kept if !is_transient(&evaluation) => {}
                 Received::Unwanted => {}
-                Received::Kept => self.enqueue_after(BUSY, due),
+                Received::Kept => self.enqueue_after(BUSY, [due]),
                 Received::KeptButStale => again.push(Due { pause: VISIBLE_FIRST, ..due }),
                 Received::TooOld => {
                     let pause = due.pause;
                     due.pause = (pause * 2).min(VISIBLE_LONGEST);
-                    self.enqueue_after(pause, due);
+                    self.enqueue_after(pause, [due]);
                 }
             }
         }

@@ -270,17 +270,7 @@ impl State {
             self.remove(id);
             return (Received::Unwanted, effects);
         }
-        if self.has_forgotten(begun) {
-            return (Received::TooOld, effects);
-        }
-        let (from, until) = match &evaluation.snapshot {
-            Some(snapshot) => self.validity(snapshot, evaluation.from, &reads),
-            None => (evaluation.from, None),
-        };
-        // It lacks a change that came before it: the log may run ahead of what snapshots see.
-        if until.is_some_and(|until| until <= from) {
-            return (Received::TooOld, effects);
-        }
+        let Some((from, until)) = self.holds(begun, &evaluation, &reads) else { return (Received::TooOld, effects) };
         self.index.insert(id, Arc::clone(&reads));
         let Some(entry) = self.entries.get_mut(&id) else { return (Received::Unwanted, effects) };
         (entry.current, entry.reads) = (Some(evaluation), Some(reads));
@@ -339,16 +329,30 @@ impl State {
         (from, forgotten.or_else(missed))
     }
 
-    /// The last position known at which runs of one snapshot hold all together, of which all has been heard up to where
-    /// they begin; none where they lack a change that came before.
-    pub(crate) fn hold_together(&self, begun: Begun, runs: &[(Arc<Evaluation>, Arc<ReadSet>)]) -> Option<u64> {
+    /// From where a run's result holds until which position, as far as it is known; none where it lacks a change that
+    /// came before it: the log may run ahead of what snapshots see.
+    pub(crate) fn holds(
+        &self,
+        begun: Begun,
+        evaluation: &Evaluation,
+        reads: &Arc<ReadSet>,
+    ) -> Option<(u64, Option<u64>)> {
         if self.has_forgotten(begun) {
             return None;
         }
+        let (from, until) = match &evaluation.snapshot {
+            Some(snapshot) => self.validity(snapshot, evaluation.from, reads),
+            None => (evaluation.from, None),
+        };
+        until.is_none_or(|until| until > from).then_some((from, until))
+    }
+
+    /// The last position known at which runs of one snapshot hold all together, of which all has been heard up to where
+    /// they begin; none where they lack a change that came before.
+    pub(crate) fn hold_together(&self, begun: Begun, runs: &[(Arc<Evaluation>, Arc<ReadSet>)]) -> Option<u64> {
         let (mut from, mut until) = (0, None::<u64>);
         for (evaluation, reads) in runs {
-            let Some(snapshot) = &evaluation.snapshot else { continue };
-            let (begins, ends) = self.validity(snapshot, evaluation.from, reads);
+            let (begins, ends) = self.holds(begun, evaluation, reads)?;
             from = from.max(begins);
             until = until.into_iter().chain(ends).min();
         }

@@ -27,8 +27,8 @@ pub struct Watcher {
 /// A view whose queries were run for this watcher alone, in one snapshot.
 #[derive(Debug, Default)]
 struct Apart {
-    /// Since when the shared results have not held together.
-    since: Option<Instant>,
+    /// Since when the shared results have not held together, and the newest position from which one of them held then.
+    since: Option<(Instant, u64)>,
     running: bool,
     made: Option<(Vec<(u32, QueryKey)>, View)>,
 }
@@ -83,17 +83,19 @@ impl Watcher {
         let mut state = self.live.inner.state.lock();
         let mut results = Vec::with_capacity(self.queries.len());
         let (mut held_from, mut until, mut known) = (0, None::<u64>, u64::MAX);
+        let mut stale_from = u64::MAX;
         for (number, subscription) in &self.queries {
             let entry = state.subscribed(*subscription)?;
             let current = entry.current.as_ref()?;
             held_from = held_from.max(entry.from);
             known = known.min(state.horizon(entry));
             until = until.into_iter().chain(entry.until).min();
+            stale_from = entry.until.map_or(stale_from, |_| stale_from.min(entry.from));
             results.push((*number, Arc::clone(current)));
         }
         if until.is_some_and(|until| until <= held_from) {
             drop(state);
-            return self.view_apart(at_least, at_most);
+            return self.view_apart(at_least, at_most, held_from, stale_from);
         }
         let from = held_from.max(at_least);
         if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
@@ -113,22 +115,23 @@ impl Watcher {
         Some(View { position, from: held_from, results })
     }
 
-    /// A view that was made apart, if there is one; has one made, if there has been none at all for long.
-    fn view_apart(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
-        let keys = self.keys();
+    /// A view that was made apart, if there is one. Has one made where each stale result is one of a run since the results
+    /// do not hold together: where one of them just waits for its turn, that would not help.
+    fn view_apart(&self, at_least: u64, at_most: Option<u64>, held_from: u64, stale_from: u64) -> Option<View> {
         let mut apart = self.apart.lock();
         if let Some((of, view)) = apart.made.take()
-            && of == keys
+            && of == self.keys()
             && view.position >= at_least
             && at_most.is_none_or(|at_most| view.position <= at_most)
         {
-            apart.since = Some(Instant::now());
+            apart.since = Some((Instant::now(), held_from));
             return Some(view);
         }
-        let since = *apart.since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= APART_AFTER && !apart.running {
+        let (since, began_at) = *apart.since.get_or_insert_with(|| (Instant::now(), held_from));
+        if since.elapsed() >= APART_AFTER && stale_from > began_at && !apart.running {
             apart.running = true;
-            tokio::spawn(make_apart(self.live.clone(), keys, Arc::clone(&self.apart), Arc::clone(&self.notify)));
+            let (live, apart, notify) = (self.live.clone(), Arc::clone(&self.apart), Arc::clone(&self.notify));
+            tokio::spawn(make_apart(live, self.keys(), apart, notify));
         }
         None
     }

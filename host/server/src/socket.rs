@@ -28,7 +28,7 @@ use crate::host::{Host, stopped};
 use crate::respond;
 
 /// Kept for as long as a socket is open, most of which say little.
-const READ_BUFFER_BYTES: usize = 4 << 10;
+const READ_BUFFER_BYTES: usize = 2 << 10;
 
 pub(crate) async fn by_header(
     State(host): State<Arc<Host>>,
