@@ -31,6 +31,7 @@
 
 mod changes;
 mod evaluation;
+mod history;
 mod index;
 mod live;
 mod metrics;

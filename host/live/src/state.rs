@@ -2,25 +2,17 @@
 //!
 //! Pure: no I/O. Positions are those of Postgres' log, in bytes from its beginning.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use convoke_feed::Snapshot;
 use convoke_model::ReadSet;
 use tokio::sync::Notify;
 
-use crate::changes::{What, Written};
+use crate::changes::Written;
 use crate::evaluation::{Evaluation, QueryKey};
-use crate::index::{Hits, ReadSetIndex, Reason, Row, RowChange};
+use crate::history::{History, hits_of};
+use crate::index::{ReadSetIndex, Reason};
 use crate::waiting::Waiting;
-
-/// Transactions that are kept for evaluations that come in: one that takes longer than so many is run again.
-const RECENT_MAX: usize = 4_096;
-/// Rows in them.
-const RECENT_ROWS_MAX: usize = 65_536;
-/// Transactions of which the id is kept after that. Whoever began before one that is not even known by its id is run
-/// again; and no transaction may take so many others to become visible after it is in the log.
-const FORGOTTEN_MAX: usize = 262_144;
 
 pub(crate) type EntryId = u64;
 
@@ -53,14 +45,6 @@ pub(crate) struct Begun {
     generation: u64,
     /// The transactions that had been applied.
     applied: u64,
-}
-
-/// A transaction of a moment ago.
-#[derive(Debug)]
-struct Recent {
-    xid: u32,
-    end_lsn: u64,
-    written: Vec<Written>,
 }
 
 /// What has to happen after a change of state.
@@ -99,12 +83,7 @@ pub(crate) struct State {
     by_key: HashMap<QueryKey, EntryId>,
     by_subscription: HashMap<u64, EntryId>,
     index: ReadSetIndex<EntryId>,
-    recent: VecDeque<Recent>,
-    recent_rows: usize,
-    /// Low halves of the ids of transactions that were forgotten, and where they end; the newest last.
-    forgotten: VecDeque<(u32, u64)>,
-    /// Transactions that were applied, ever.
-    applied: u64,
+    history: History,
     /// All that committed before has been heard of.
     pub(crate) position: u64,
     /// Whether the feed is running; otherwise nothing can be said about what changes.
@@ -128,10 +107,7 @@ impl State {
             by_key: HashMap::new(),
             by_subscription: HashMap::new(),
             index: ReadSetIndex::new(),
-            recent: VecDeque::new(),
-            recent_rows: 0,
-            forgotten: VecDeque::new(),
-            applied: 0,
+            history: History::default(),
             position: 0,
             streaming: false,
             generation: 0,
@@ -253,7 +229,7 @@ impl State {
 
     /// What a run that begins now has to say when it is done.
     pub(crate) fn begun(&self) -> Begun {
-        Begun { generation: self.generation, applied: self.applied }
+        Begun { generation: self.generation, applied: self.history.applied() }
     }
 
     /// Takes the result of a run.
@@ -302,33 +278,6 @@ impl State {
         self.entries.get(&id).is_some_and(|entry| entry.evaluated)
     }
 
-    /// From where a result holds until which position, as far as it is known: until the first transaction that wrote
-    /// into the reads and is not in the snapshot, or that may have.
-    fn validity(&self, snapshot: &Snapshot, from: u64, reads: &Arc<ReadSet>) -> (u64, Option<u64>) {
-        let mut alone = None;
-        let mut hits = |written: &[Written]| {
-            let index = alone.get_or_insert_with(|| {
-                let mut index = ReadSetIndex::new();
-                index.insert(0, Arc::clone(reads));
-                index
-            });
-            hits_of(index, written)
-        };
-        // A transaction that does not wait for the log to be written (`synchronous_commit = off`) is visible before.
-        let ahead = self.recent.iter().rev().take_while(|recent| recent.end_lsn > from);
-        let ahead = ahead.filter(|recent| snapshot.contains_xid(recent.xid));
-        let ahead = ahead.filter(|recent| !hits(&recent.written).is_empty()).map(|recent| recent.end_lsn);
-        let from = ahead.max().unwrap_or(from);
-        let forgotten =
-            self.forgotten.iter().find(|(xid, _)| !snapshot.contains_xid(*xid)).map(|(_, end_lsn)| *end_lsn);
-        let missed = || {
-            let lacks = |recent: &&Recent| !snapshot.contains_xid(recent.xid);
-            let missed = self.recent.iter().filter(lacks).find(|recent| !hits(&recent.written).change_nothing());
-            missed.map(|recent| recent.end_lsn)
-        };
-        (from, forgotten.or_else(missed))
-    }
-
     /// From where a run's result holds until which position, as far as it is known; none where it lacks a change that
     /// came before it: the log may run ahead of what snapshots see.
     pub(crate) fn holds(
@@ -337,11 +286,12 @@ impl State {
         evaluation: &Evaluation,
         reads: &Arc<ReadSet>,
     ) -> Option<(u64, Option<u64>)> {
-        if self.has_forgotten(begun) {
+        // Of what came while it ran, the oldest may be unknown even by its id.
+        if begun.generation != self.generation || self.history.has_dropped_since(begun.applied) {
             return None;
         }
         let (from, until) = match &evaluation.snapshot {
-            Some(snapshot) => self.validity(snapshot, evaluation.from, reads),
+            Some(snapshot) => self.history.validity(snapshot, evaluation.from, reads),
             None => (evaluation.from, None),
         };
         until.is_none_or(|until| until > from).then_some((from, until))
@@ -358,12 +308,6 @@ impl State {
         }
         let position = until.map_or(self.position, |until| self.position.min(until.saturating_sub(1)));
         (position >= from).then_some(position)
-    }
-
-    /// Whether too much has come since a run began to tell what it lacks: the oldest may be unknown even by its id.
-    fn has_forgotten(&self, begun: Begun) -> bool {
-        let dropped = self.applied - (self.recent.len() + self.forgotten.len()) as u64;
-        begun.generation != self.generation || begun.applied < dropped
     }
 
     /// How far it is known that an entry holds, unless something ended it.
@@ -412,7 +356,7 @@ impl State {
         for id in unwanted {
             self.remove(id);
         }
-        self.keep_recent(Recent { xid, end_lsn, written });
+        self.history.push(xid, end_lsn, written);
         self.wake_waiting(&mut effects);
         effects
     }
@@ -427,10 +371,7 @@ impl State {
 
     /// The feed has begun, or begun again: everything has to be read after this.
     pub(crate) fn start(&mut self, position: u64) -> Effects {
-        self.applied = 0;
-        self.recent.clear();
-        self.recent_rows = 0;
-        self.forgotten.clear();
+        self.history.clear();
         self.streaming = true;
         self.position = position;
         self.expire_all()
@@ -466,21 +407,6 @@ impl State {
 
     fn wake_waiting(&mut self, effects: &mut Effects) {
         effects.wake.extend(self.waiting.reached(self.position));
-    }
-
-    fn keep_recent(&mut self, recent: Recent) {
-        self.applied += 1;
-        self.recent_rows += recent.written.len();
-        self.recent.push_back(recent);
-        while self.recent.len() > RECENT_MAX || (self.recent_rows > RECENT_ROWS_MAX && self.recent.len() > 1) {
-            let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_rows -= oldest.written.len();
-            // Of it only the id is kept: a snapshot that lacks it has to be taken anew.
-            self.forgotten.push_back((oldest.xid, oldest.end_lsn));
-            if self.forgotten.len() > FORGOTTEN_MAX {
-                self.forgotten.pop_front();
-            }
-        }
     }
 
     /// Keeps a query without subscribers while it holds and there is room; drops it otherwise.
@@ -563,28 +489,6 @@ impl Effects {
     pub(crate) fn wake(&mut self) {
         self.wake.drain(..).for_each(|notify| notify.notify_one());
     }
-}
-
-/// Which queries a transaction concerns, and why.
-fn hits_of(index: &ReadSetIndex<EntryId>, written: &[Written]) -> Hits<EntryId> {
-    let mut hits = Hits::default();
-    for write in written {
-        if let Some(table) = write.table {
-            let change = match &write.what {
-                What::Insert(row) => RowChange::Insert { table, row: as_row(row) },
-                What::Update { old_id, row } => RowChange::Update { table, old_id: *old_id, row: as_row(row) },
-                What::Delete(id) => RowChange::Delete { table, id: *id },
-                What::All => RowChange::Truncate { table },
-            };
-            index.hits(&change, &mut hits);
-        }
-        index.hits(&RowChange::Relation { schema: &write.schema, name: &write.relation }, &mut hits);
-    }
-    hits
-}
-
-fn as_row(row: &crate::changes::Row) -> Row<'_> {
-    Row { id: row.id, creation_time: row.creation_time, is_newest: row.is_newest, data: row.data.as_ref() }
 }
 
 #[cfg(test)]

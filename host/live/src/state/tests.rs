@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::changes::{Row, What};
+use crate::history::{FORGOTTEN_MAX, RECENT_MAX};
 
 const ID: Uuid = Uuid::from_u128(7);
 
