@@ -2,7 +2,7 @@
 //!
 //! What one transaction has made stale is due at once. Run together, it costs Postgres one transaction instead of one a
 //! query; and the results hold from the same position, so that whoever watches several of them can be shown all. A
-//! query that is slow runs in a round of its own, or the others would wait for it.
+//! query that is not known to be quick runs in a round of its own, or the others would wait for it.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const ROUND_MAX: usize = 64;
 const ROUND_LONGEST: Duration = Duration::from_millis(10);
 /// Results wait this long for those of the same round, so that they are shown together.
 const DELIVER_AFTER: Duration = Duration::from_millis(2);
-/// A function that took longer than this runs alone from then on, until it does not.
+/// A function that took longer than this the last time, or has not run yet, runs alone.
 const SLOW: Duration = Duration::from_millis(5);
 /// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
 const VISIBLE_FIRST: Duration = Duration::from_micros(500);
@@ -39,7 +39,8 @@ pub(crate) struct Queue {
     due: VecDeque<Due>,
     rounds: usize,
     rounds_max: usize,
-    slow: HashSet<Arc<str>>,
+    /// Functions whose last run was not slow.
+    quick: HashSet<Arc<str>>,
 }
 
 /// A query that is to be run.
@@ -61,12 +62,19 @@ struct Ran {
 
 impl Queue {
     pub(crate) fn new(rounds_max: usize) -> Self {
-        Self { due: VecDeque::new(), rounds: 0, rounds_max, slow: HashSet::new() }
+        Self { due: VecDeque::new(), rounds: 0, rounds_max, quick: HashSet::new() }
     }
 
     /// How many rounds to begin for what is due; they count as begun.
     fn begin(&mut self) -> usize {
-        let wanted = self.due.len().div_ceil(ROUND_MIN).min(self.rounds_max - self.rounds);
+        let room = self.rounds_max - self.rounds;
+        // A long queue takes all there is: which are quick does not matter.
+        let wanted = if self.due.len() >= room * ROUND_MIN {
+            room
+        } else {
+            let quick = self.due.iter().filter(|due| self.quick.contains(&due.path)).count();
+            room.min(self.due.len() - quick + quick.div_ceil(ROUND_MIN))
+        };
         self.rounds += wanted;
         wanted
     }
@@ -79,9 +87,9 @@ impl Queue {
             return None;
         };
         let mut round = vec![first];
-        if !self.slow.contains(&round[0].path) {
+        if self.quick.contains(&round[0].path) {
             while round.len() < size
-                && let Some(next) = self.due.pop_front_if(|next| !self.slow.contains(&next.path))
+                && let Some(next) = self.due.pop_front_if(|next| self.quick.contains(&next.path))
             {
                 round.push(next);
             }
@@ -91,9 +99,9 @@ impl Queue {
 
     fn took(&mut self, path: &Arc<str>, time: Duration) {
         if time > SLOW {
-            self.slow.insert(Arc::clone(path));
-        } else {
-            self.slow.remove(path);
+            self.quick.remove(path);
+        } else if !self.quick.contains(path) {
+            self.quick.insert(Arc::clone(path));
         }
     }
 }
@@ -294,4 +302,48 @@ fn shown(mut failure: Failure, request_id: &str) -> Failure {
 fn is_transient(evaluation: &Evaluation) -> bool {
     let codes = [Code::Overloaded, Code::DeadlineExceeded, Code::Conflict];
     matches!(&evaluation.result, Err(failure) if codes.contains(&failure.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(paths: &[&str]) -> Queue {
+        let mut queue = Queue::new(4);
+        queue.took(&Arc::from("quick:it"), Duration::from_millis(1));
+        let due = |(id, path): (usize, &&str)| Due { id: id as u64, path: Arc::from(*path), pause: VISIBLE_FIRST };
+        queue.due.extend(paths.iter().enumerate().map(due));
+        queue
+    }
+
+    fn rounds(queue: &mut Queue) -> Vec<usize> {
+        std::iter::from_fn(|| queue.next()).map(|round| round.len()).collect()
+    }
+
+    #[test]
+    fn quick_queries_share_a_round_and_others_have_their_own() {
+        let mut queue = queue(&["quick:it", "quick:it", "new:it", "new:it", "quick:it"]);
+        assert_eq!(queue.begin(), 3, "one for the quick ones");
+        assert_eq!(queue.begin(), 1, "no more than there is room for");
+        assert_eq!(rounds(&mut queue), [2, 1, 1, 1]);
+        assert_eq!(queue.rounds, 3);
+    }
+
+    #[test]
+    fn a_long_queue_is_shared_out_in_long_rounds() {
+        let mut queue = queue(&["quick:it"; 1_000]);
+        assert_eq!(queue.begin(), 4);
+        let lengths = rounds(&mut queue);
+        assert_eq!((lengths[0], lengths.iter().sum()), (ROUND_MAX, 1_000));
+        assert!(lengths.iter().all(|length| *length <= ROUND_MAX), "{lengths:?}");
+    }
+
+    #[test]
+    fn what_turned_slow_runs_alone_until_it_is_quick_again() {
+        let mut queue = queue(&["quick:it"; 4]);
+        queue.took(&Arc::from("quick:it"), 2 * SLOW);
+        assert_eq!(queue.next().map(|round| round.len()), Some(1));
+        queue.took(&Arc::from("quick:it"), SLOW);
+        assert_eq!(queue.next().map(|round| round.len()), Some(3));
+    }
 }
