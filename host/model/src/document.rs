@@ -14,7 +14,7 @@ use crate::arguments::{SchemaError, describe, first_error};
 use crate::id::DocumentId;
 use crate::manifest::UnknownFields;
 use crate::plan::is_undefined;
-use crate::schema::{Schema, Table};
+use crate::schema::{BY_CREATION_TIME, Index, Schema, Table};
 
 /// The schema keyword by which a string is the id of a document of the named table.
 const ID_KEYWORD: &str = "x-convoke-id";
@@ -24,6 +24,8 @@ const ID_KEYWORD: &str = "x-convoke-id";
 pub struct Tables {
     schema: Schema,
     forms: BTreeMap<String, DocumentForm>,
+    /// The definitions of each table's indexes, for all read sets together.
+    indexes: BTreeMap<String, Vec<Arc<Index>>>,
 }
 
 /// The form of a table's documents.
@@ -69,7 +71,18 @@ impl Tables {
             .values()
             .map(|table| Ok((table.name.clone(), DocumentForm::new(table, &numbers)?)))
             .collect::<Result<_, SchemaError>>()?;
-        Ok(Self { schema, forms })
+        let indexes = |table: &Table| {
+            let indexes = table.index(BY_CREATION_TIME).into_iter().chain(table.indexes.iter().cloned());
+            (table.name.clone(), indexes.map(Arc::new).collect())
+        };
+        let indexes = schema.tables.values().map(indexes).collect();
+        Ok(Self { schema, forms, indexes })
+    }
+
+    /// The definition of a table's index as all share it.
+    pub fn shared(&self, table: &Table, index: Index) -> Arc<Index> {
+        let known = self.indexes.get(&table.name).into_iter().flatten().find(|known| ***known == index);
+        known.map_or_else(|| Arc::new(index), Arc::clone)
     }
 
     /// Whether any table may hold documents of an older form.

@@ -195,7 +195,7 @@ impl CallDatabase {
             other => other,
         };
         if rows.is_err() {
-            let index = Arc::new(index.clone());
+            let index = self.tables.shared(table, index.clone());
             let ranges = plan.ranges(&index);
             self.observe(|| Read::Range { table: table.number, index, ranges, ids: Ids::Unknown });
         }
@@ -275,7 +275,8 @@ impl CallDatabase {
     }
 
     fn observe_ranges(&mut self, table: &Table, index: Index, ranges: Vec<Range>, ids: Ids) {
-        self.observe(|| Read::Range { table: table.number, index: Arc::new(index), ranges, ids });
+        let index = self.tables.shared(table, index);
+        self.observe(|| Read::Range { table: table.number, index, ranges, ids });
     }
 }
 
