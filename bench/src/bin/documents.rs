@@ -261,8 +261,7 @@ impl Bench {
 
     fn call(&self, isolation: Isolation) -> CallDatabase {
         let deadline = Instant::now() + Duration::from_mins(1);
-        let options =
-            CallOptions { isolation, deadline, upcast: None, observe: false, journal: None, key: None, snapshot: None };
+        let options = CallOptions { isolation, deadline, upcast: None, reads: None, position: false, key: None };
         self.store.call(Arc::clone(&self.tables), options)
     }
 

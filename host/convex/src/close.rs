@@ -1,6 +1,6 @@
 //! How a socket ends (1.8).
 
-use convoke_model::{Code, Failure};
+use convoke_model::{Code, Failure, Origin};
 
 use crate::server_message::ServerMessage;
 
@@ -53,16 +53,19 @@ impl Close {
     }
 
     /// A mutation that failed for a reason of the system has no answer: the socket ends, and the client sends the
-    /// mutation again. None for a failure that is the function's, which is answered.
+    /// mutation again, whatever became of it: its receipt tells. None for any other failure, which is final and is
+    /// answered.
     pub fn of_failure(failure: &Failure) -> Option<Self> {
-        let reason = match failure.code {
-            Code::Conflict => "OptimisticConcurrencyControlFailure",
+        if failure.origin != Origin::System {
+            return None;
+        }
+        Some(match failure.code {
+            Code::Internal => Self::internal(),
+            Code::Conflict => Self::new(CLOSE_AGAIN, "OptimisticConcurrencyControlFailure"),
+            Code::RateLimited => Self::new(CLOSE_AGAIN, "RateLimited"),
             // One that clients know, and after which they wait for longer.
-            Code::Overloaded => "TooManyConcurrentRequests",
-            Code::RateLimited => "RateLimited",
-            _ => return None,
-        };
-        Some(Self::new(CLOSE_AGAIN, reason))
+            _ => Self::new(CLOSE_AGAIN, "TooManyConcurrentRequests"),
+        })
     }
 }
 
@@ -78,12 +81,14 @@ mod tests {
 
     #[test]
     fn only_the_systems_failures_end_a_socket() {
-        let reason = |code| Close::of_failure(&Failure::new(code, "x")).map(|close| (close.code, close.reason));
+        let reason = |code| Close::of_failure(&Failure::system(code, "x")).map(|close| (close.code, close.reason));
         let again = |reason: &str| Some((Some(1013), reason.to_owned()));
         assert_eq!(reason(Code::Conflict), again("OptimisticConcurrencyControlFailure"));
         assert_eq!(reason(Code::Overloaded), again("TooManyConcurrentRequests"));
-        for code in [Code::Internal, Code::InvalidArgs, Code::NotFound, Code::Application("CONFLICT".to_owned())] {
-            assert_eq!(reason(code), None);
+        assert_eq!(Close::of_failure(&Failure::internal("x")), Some(Close::internal()));
+        for code in [Code::Internal, Code::Conflict, Code::Overloaded, Code::Application("CONFLICT".to_owned())] {
+            assert_eq!(Close::of_failure(&Failure::function(code.clone(), "x")), None);
+            assert_eq!(Close::of_failure(&Failure::caller(code, "x")), None);
         }
     }
 }

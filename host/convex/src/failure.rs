@@ -1,6 +1,6 @@
 //! A failed call in the words that Convex' users and tests look for (1.9).
 
-use convoke_model::{Code, Failure, Kind};
+use convoke_model::{Code, Failure, Kind, Origin};
 use serde_json::{Map, Value};
 
 use crate::value::Encoded;
@@ -27,14 +27,15 @@ impl FunctionError {
 pub fn error_message(failure: &Failure, kind: Kind, path: &str, request_id: &str) -> String {
     let head = format!("[Request ID: {request_id}] Server Error");
     let message = &failure.message;
+    let refused = failure.origin == Origin::Caller;
     match &failure.code {
         Code::Internal => head,
-        Code::NotFound => {
+        Code::NotFound if refused => {
             format!(
                 "{head}\nCould not find public function for '{path}'. Did you forget to run `convoke dev`?\n{message}"
             )
         }
-        Code::InvalidArgs => format!("{head}\nArgumentValidationError: {message} (calling {kind} `{path}`)"),
+        Code::InvalidArgs if refused => format!("{head}\nArgumentValidationError: {message} (calling {kind} `{path}`)"),
         Code::Application(_) => format!("{head}\nUncaught ConvexError: {message}"),
         code => format!("{head}\n{}: {message}", code.as_str()),
     }
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_a_functions_own_error_has_data() {
-        let own = Failure::new(Code::Application("FULL".to_owned()), "no seat").with_data(json!(1_u64 << 60));
+        let own = Failure::function(Code::Application("FULL".to_owned()), "no seat").with_data(json!(1_u64 << 60));
         let error = FunctionError::new(&own, Kind::Query, "seats:take", "0123456789abcdef");
         assert_eq!(error.message, "[Request ID: 0123456789abcdef] Server Error\nUncaught ConvexError: no seat");
         let data = r#"{"code":"FULL","data":{"$integer":"AAAAAAAAABA="},"message":"no seat"}"#;
@@ -80,9 +81,9 @@ mod tests {
 
     #[test]
     fn the_words_that_tests_look_for() {
-        let missing = error_message(&Failure::new(Code::NotFound, "no"), Kind::Query, "x:y", "f");
+        let missing = error_message(&Failure::caller(Code::NotFound, "no"), Kind::Query, "x:y", "f");
         assert!(missing.contains("Could not find public function for 'x:y'. Did you forget to run"), "{missing}");
-        let invalid = error_message(&Failure::new(Code::InvalidArgs, "no"), Kind::Query, "x:y", "f");
+        let invalid = error_message(&Failure::caller(Code::InvalidArgs, "no"), Kind::Query, "x:y", "f");
         assert!(invalid.contains("ArgumentValidationError"), "{invalid}");
     }
 

@@ -128,7 +128,8 @@ impl Engine {
         let bound = tokio::time::Instant::from_std(bound.min(deadline));
         match tokio::time::timeout_at(bound, lane.slots.acquire()).await {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(Failure::new(Code::Overloaded, "too many calls are running: try again")),
+            Ok(Err(_)) | Err(_) => Err(Failure::system(Code::Overloaded, "too many calls are running: try again")
+                .with_outcome(convoke_model::Outcome::NotBegun)),
         }
     }
 
@@ -151,12 +152,12 @@ impl Engine {
         let bytes_max = self.inner.limits.result_bytes_max;
         if text.len() > bytes_max {
             let words = format!("the result has {} bytes, the limit is {bytes_max}", text.len());
-            return Err(Failure::new(Code::ResultLimit, words).into());
+            return Err(Failure::function(Code::ResultLimit, words).into());
         }
         match serde_json::from_str::<IgnoredAny>(&text) {
             Ok(_) => Ok(text),
             Err(error) => {
-                let failure = Failure::new(Code::InvalidResult, "the function's result is not JSON");
+                let failure = Failure::function(Code::InvalidResult, "the function's result is not JSON");
                 Err(failure.with_internal(error.to_string()).into())
             }
         }
@@ -174,12 +175,12 @@ async fn run(
 }
 
 pub(crate) fn deadline() -> Stop {
-    Stop::failure(Failure::new(Code::DeadlineExceeded, "the function ran longer than it may"))
+    Stop::failure(Failure::function(Code::DeadlineExceeded, "the function ran longer than it may"))
 }
 
 /// An error that the function returned: its code and data pass unchanged.
 fn application(error: GuestError) -> Failure {
-    let mut failure = Failure::new(Code::Application(error.code), error.message);
+    let mut failure = Failure::function(Code::Application(error.code), error.message);
     failure.data = error.data.map(|text| match serde_json::from_str(&text) {
         Ok(data) => data,
         Err(_) => serde_json::Value::String(text),
@@ -199,9 +200,9 @@ fn explain(error: &wasmtime::Error, state: &State) -> CallError {
     let said = String::from_utf8_lossy(&state.stderr);
     let detail = format!("{error:?}\n{said}");
     let failure = match error.downcast_ref::<Trap>() {
-        Some(Trap::StackOverflow) => Failure::new(Code::StackLimit, "the function's calls nest too deep"),
-        Some(Trap::Interrupt) => Failure::new(Code::DeadlineExceeded, "the function ran longer than it may"),
-        _ => Failure::internal(""),
+        Some(Trap::StackOverflow) => Failure::function(Code::StackLimit, "the function's calls nest too deep"),
+        Some(Trap::Interrupt) => Failure::function(Code::DeadlineExceeded, "the function ran longer than it may"),
+        _ => Failure::trap(""),
     };
     failure.with_internal(detail.trim_end()).into()
 }

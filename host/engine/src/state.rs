@@ -99,7 +99,7 @@ impl State {
             return Ok(());
         }
         let words = format!("a {} has no `{interface}.{function}`", self.kind);
-        Err(Stop::failure(Failure::new(Code::Forbidden, words)))
+        Err(Stop::failure(Failure::function(Code::Forbidden, words)))
     }
 
     /// Counts a host call.
@@ -109,7 +109,7 @@ impl State {
             return Ok(());
         }
         let words = format!("the function called the host more than {} times", self.limits.host_calls_max);
-        Err(Stop::failure(Failure::new(Code::HostCallLimit, words)))
+        Err(Stop::failure(Failure::function(Code::HostCallLimit, words)))
     }
 
     /// Adds a line in the form that Convex' clients read.
@@ -127,7 +127,7 @@ impl State {
                 "the function logged more than {} lines or {} bytes",
                 self.limits.log_lines_max, self.limits.log_bytes_max
             );
-            return Err(Stop::failure(Failure::new(Code::LogLimit, words)));
+            return Err(Stop::failure(Failure::function(Code::LogLimit, words)));
         }
         self.log.push(format!("[{level}] {message}"));
         Ok(())
@@ -176,7 +176,7 @@ impl ResourceLimiter for State {
             return Ok(true);
         }
         let words = format!("the function needs more than {} bytes of memory", self.limits.memory_bytes_max);
-        Err(Stop::failure(Failure::new(Code::MemoryLimit, words)).into())
+        Err(Stop::failure(Failure::function(Code::MemoryLimit, words)).into())
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -184,7 +184,7 @@ impl ResourceLimiter for State {
             return Ok(true);
         }
         let words = format!("the function needs a table of more than {} elements", self.limits.table_elements_max);
-        Err(Stop::failure(Failure::new(Code::TableLimit, words)).into())
+        Err(Stop::failure(Failure::function(Code::TableLimit, words)).into())
     }
 
     fn instances(&self) -> usize {

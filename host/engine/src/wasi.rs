@@ -69,7 +69,7 @@ fn add_cli(linker: &mut Linker<State>) -> Result<()> {
     environment.func_wrap("initial-cwd", |_: Context<'_>, (): ()| Ok((None::<String>,)))?;
 
     instance(linker, "cli/exit")?.func_wrap("exit", |_: Context<'_>, (_,): (Result<(), ()>,)| -> Result<()> {
-        Err(Stop::failure(Failure::internal("the function ended its own process")).into())
+        Err(Stop::failure(Failure::trap("the function ended its own process")).into())
     })?;
 
     instance(linker, "cli/stdin")?

@@ -1,5 +1,6 @@
 //! Running functions.
 
+use std::any::Any;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use convoke_model::{
     Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, Upcast, decode_convex,
     whole_floats_to_integers,
 };
-use convoke_store::{CallOptions, HeldSnapshot, Isolation, RequestKey, SharedSnapshot, Store};
+use convoke_store::{CallDatabase, CallOptions, HeldSnapshot, Isolation, NoteReads, RequestKey, SharedSnapshot, Store};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -109,7 +110,7 @@ impl Invoker {
     /// What a run would answer.
     pub fn check(&self, kind: Kind, path: &str, args: &str) -> Result<(), Failure> {
         let request = Request { kind, path, args, encoded: false };
-        let path = FunctionPath::parse(path).map_err(|error| Failure::new(Code::NotFound, error.to_string()))?;
+        let path = FunctionPath::parse(path).map_err(|error| Failure::caller(Code::NotFound, error.to_string()))?;
         let deployment = self.inner.deployments.current();
         let function = deployment.function(path.as_str()).ok_or_else(|| unknown(&path, &deployment))?;
         if function.kind() != kind {
@@ -167,7 +168,7 @@ impl Invoker {
         observe: Option<&Observe>,
     ) -> Result<Ended, Failure> {
         let path =
-            FunctionPath::parse(request.path).map_err(|error| Failure::new(Code::NotFound, error.to_string()))?;
+            FunctionPath::parse(request.path).map_err(|error| Failure::caller(Code::NotFound, error.to_string()))?;
         let deployment = self.inner.deployments.current();
         let function = deployment.function(path.as_str()).ok_or_else(|| unknown(&path, &deployment))?;
         if function.kind() != request.kind {
@@ -200,7 +201,7 @@ impl Invoker {
         loop {
             let snapshot = run.observe.is_some() || run.function.reads_often();
             let isolation = if snapshot { Isolation::Snapshot } else { Isolation::SingleRead };
-            let mut outcome = self.call(run, Some(self.database(run, isolation, shared.clone()))).await;
+            let mut outcome = self.call(run, Some(self.database(run, isolation, shared.clone()) as _)).await;
             match &outcome.result {
                 Err(CallError::NeedsSnapshot) => run.function.set_reads_often(),
                 Err(CallError::Conflict) if shared.is_some() => shared = None,
@@ -211,7 +212,7 @@ impl Invoker {
                 }
                 _ => {
                     let mut observed = Observed::default();
-                    if let Some(database) = &mut outcome.database {
+                    if let Some(mut database) = own(&mut outcome) {
                         observed = database.take_observed();
                         observed.volatile = outcome.volatile;
                         // Ends the snapshot; nothing was written.
@@ -228,9 +229,8 @@ impl Invoker {
         loop {
             let mut outcome = self.attempt_mutation(run).await;
             let conflict = matches!(outcome.result, Err(CallError::Conflict));
-            let observed = outcome.database.as_mut().map(|database| database.take_observed()).unwrap_or_default();
             // The old transaction ends before the pause, or it would hold its locks meanwhile.
-            outcome.database = None;
+            let observed = own(&mut outcome).map(|mut database| database.take_observed()).unwrap_or_default();
             if !conflict || !wait(&mut pause, run.deadline).await {
                 return Ended { observed, ..finish(outcome) };
             }
@@ -245,40 +245,42 @@ impl Invoker {
             match database.recall().await {
                 Ok(None) => {}
                 Ok(Some(result)) => {
-                    let database = Some(database);
-                    return committed(Outcome { result: Ok(result), log: Vec::new(), database, volatile: false }).await;
+                    let result = database.commit().await.map(|()| result).map_err(of_commit);
+                    return Outcome { result, log: Vec::new(), database: Some(database), volatile: false };
                 }
                 Err(error) => {
-                    return Outcome {
-                        result: Err(of_commit(error)),
-                        log: Vec::new(),
-                        database: Some(database),
-                        volatile: false,
-                    };
+                    let result = Err(of_commit(error));
+                    return Outcome { result, log: Vec::new(), database: Some(database), volatile: false };
                 }
             }
         }
-        let mut outcome = self.call(run, Some(database)).await;
-        if keyed
-            && let (Ok(result), Some(database)) = (&outcome.result, &mut outcome.database)
-            && let Err(error) = database.remember(result).await
-        {
-            outcome.result = Err(of_commit(error));
+        let mut outcome = self.call(run, Some(database as _)).await;
+        let Some(mut database) = own(&mut outcome) else { return outcome };
+        if let Ok(result) = &outcome.result {
+            if keyed {
+                database.remember(result);
+            }
+            if let Err(error) = database.commit().await {
+                outcome.result = Err(of_commit(error));
+            }
         }
-        committed(outcome).await
+        outcome.database = Some(database);
+        outcome
     }
 
-    fn database(&self, run: &Run<'_>, isolation: Isolation, snapshot: Option<SharedSnapshot>) -> Box<dyn Database> {
+    fn database(&self, run: &Run<'_>, isolation: Isolation, snapshot: Option<SharedSnapshot>) -> Box<CallDatabase> {
         let options = CallOptions {
             isolation,
             deadline: run.deadline,
             upcast: run.deployment.tables().has_upcasts().then(|| {
                 Arc::new(RuleUpcast::new(self.clone(), Arc::clone(run.deployment), run.deadline, run.clock)) as _
             }),
-            observe: run.observe.is_some(),
-            journal: run.observe.and_then(|observe| observe.journal.clone()),
+            reads: run
+                .observe
+                .filter(|_| isolation == Isolation::Snapshot)
+                .map(|observe| NoteReads { journal: observe.journal.clone(), snapshot }),
+            position: run.observe.is_some(),
             key: run.observe.and_then(|observe| observe.key),
-            snapshot,
         };
         Box::new(self.inner.store.call(Arc::clone(run.deployment.tables()), options))
     }
@@ -317,15 +319,10 @@ impl std::fmt::Debug for Invoker {
     }
 }
 
-/// Commits what a run that went well has written.
-async fn committed(mut outcome: Outcome) -> Outcome {
-    if outcome.result.is_ok()
-        && let Some(database) = &mut outcome.database
-        && let Err(error) = database.commit().await
-    {
-        outcome.result = Err(of_commit(error));
-    }
-    outcome
+/// The database that a run was given, taken back.
+fn own(outcome: &mut Outcome) -> Option<Box<CallDatabase>> {
+    let database: Box<dyn Any> = outcome.database.take()?;
+    database.downcast().ok()
 }
 
 fn of_commit(error: DatabaseError) -> CallError {
@@ -340,7 +337,7 @@ fn finish(outcome: Outcome) -> Ended {
     let result = outcome.result.map_err(|error| match error {
         CallError::Failure(failure) => failure,
         CallError::Conflict => {
-            Failure::new(Code::Conflict, "other calls changed the same documents again and again: try again")
+            Failure::system(Code::Conflict, "other calls changed the same documents again and again: try again")
         }
         CallError::NeedsSnapshot => Failure::internal("a run outside of a query asked for a snapshot"),
     });
@@ -349,7 +346,7 @@ fn finish(outcome: Outcome) -> Ended {
 
 /// Checks the arguments; gives their text where it is not the caller's own.
 fn check_args(function: &Function, request: Request<'_>) -> Result<Option<String>, Failure> {
-    let invalid = |words: String| Failure::new(Code::InvalidArgs, words);
+    let invalid = |words: String| Failure::caller(Code::InvalidArgs, words);
     let mut args: Value = serde_json::from_str(request.args)
         .map_err(|error| invalid(format!("the arguments are not valid JSON: {error}")))?;
     let marked = request.encoded && request.args.contains("\"$integer\"");
@@ -380,13 +377,13 @@ fn unknown(path: &FunctionPath, deployment: &Deployment) -> Failure {
             let _ = write!(words, ": `{module}` has {}", names.join(", "));
         }
     }
-    Failure::new(Code::NotFound, words)
+    Failure::caller(Code::NotFound, words)
 }
 
 fn wrong_kind(function: &Function, taken_for: Kind) -> Failure {
     let (path, kind) = (function.path(), function.kind());
     let article = if kind == Kind::Action { "an" } else { "a" };
-    Failure::new(
+    Failure::caller(
         Code::InvalidArgs,
         format!("`{path}` is {article} {kind}, not a {taken_for}: call it as {article} {kind}"),
     )

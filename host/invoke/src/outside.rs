@@ -41,13 +41,13 @@ impl Outside for ActionOutside {
             let deeper = u32::from(kind == Kind::Action);
             if self.depth + deeper > depth_max {
                 let words = format!("actions call actions more than {depth_max} deep");
-                return Err(Failure::new(Code::HostCallLimit, words));
+                return Err(Failure::function(Code::HostCallLimit, words));
             }
             let request = Request { kind, path: name, args, encoded: false };
             let left = tokio::time::Instant::from_std(self.deadline);
             match tokio::time::timeout_at(left, self.invoker.run_nested(request, self.depth + deeper)).await {
                 Ok(answer) => answer.result.map_err(|failure| nested(failure, &answer.request_id)),
-                Err(_) => Err(Failure::new(Code::DeadlineExceeded, "the action ran longer than it may")),
+                Err(_) => Err(Failure::function(Code::DeadlineExceeded, "the action ran longer than it may")),
             }
         })
     }
@@ -60,7 +60,7 @@ impl Outside for ActionOutside {
 /// An internal failure of the called function says no more to its caller than to a client.
 fn nested(failure: Failure, request_id: &str) -> Failure {
     match failure.code {
-        Code::Internal => Failure::new(Code::Internal, format!("internal error, request id {request_id}")),
+        Code::Internal => Failure::function(Code::Internal, format!("internal error, request id {request_id}")),
         _ => failure,
     }
 }

@@ -327,7 +327,7 @@ impl Inner {
         self.request.send();
         let words = "this server has not seen that timestamp";
         let waited = tokio::time::timeout(CATCH_UP_MAX, notify.notified()).await;
-        waited.map_err(|_| Failure::new(Code::Overloaded, words))
+        waited.map_err(|_| Failure::system(Code::Overloaded, words))
     }
 }
 

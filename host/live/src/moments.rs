@@ -111,7 +111,7 @@ impl Live {
 
 fn too_old() -> Failure {
     let seconds = KEPT.as_secs();
-    Failure::new(
+    Failure::caller(
         Code::InvalidArgs,
         format!("the state at that timestamp is not kept any more: it is for {seconds} seconds"),
     )

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoke_invoke::{Observe, Request, SharedSnapshot};
-use convoke_model::{Code, Failure, Kind, Observed, ReadSet};
+use convoke_model::{Code, Failure, Kind, Observed, Origin, ReadSet};
 use tokio::time::sleep;
 
 use crate::evaluation::{Evaluation, QueryKey};
@@ -300,8 +300,7 @@ fn shown(mut failure: Failure, request_id: &str) -> Failure {
 }
 
 fn is_transient(evaluation: &Evaluation) -> bool {
-    let codes = [Code::Overloaded, Code::DeadlineExceeded, Code::Conflict];
-    matches!(&evaluation.result, Err(failure) if codes.contains(&failure.code))
+    matches!(&evaluation.result, Err(failure) if failure.origin == Origin::System)
 }
 
 #[cfg(test)]

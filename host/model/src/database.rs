@@ -1,5 +1,7 @@
 //! The face of the database that a running function sees.
 
+use std::any::Any;
+
 use futures_util::future::BoxFuture;
 
 use crate::failure::Failure;
@@ -43,7 +45,9 @@ pub type Pending<'a, T> = BoxFuture<'a, Result<T, DatabaseError>>;
 
 /// What a call may do with the project's tables. A guest sees this, never a connection or a transaction; so commits can
 /// be batched behind the same face. Documents are JSON text.
-pub trait Database: Send {
+///
+/// Whoever made it takes it back as what it is, to commit it: hence [`Any`].
+pub trait Database: Any + Send {
     /// The document with this id, or none.
     fn get<'a>(&'a mut self, table: &'a str, id: &'a str) -> Pending<'a, Option<String>>;
 
@@ -88,18 +92,6 @@ pub trait Database: Send {
 
     /// Runs one statement of SQL; parameters are a JSON array. Returns `{"rows", "count"}`.
     fn sql<'a>(&'a mut self, statement: &'a str, parameters: &'a str) -> Pending<'a, String>;
-
-    /// What an earlier run under the call's key returned, if there was one.
-    fn recall(&mut self) -> Pending<'_, Option<String>>;
-
-    /// Keeps the result of this run under the call's key, to be committed with it.
-    fn remember<'a>(&'a mut self, result: &'a str) -> Pending<'a, ()>;
-
-    /// What was read so far and in which snapshot, where the call was asked to observe it; forgets it.
-    fn take_observed(&mut self) -> Observed;
-
-    /// Makes the writes happen, all of them or none; ends the transaction.
-    fn commit(&mut self) -> Pending<'_, ()>;
 }
 
 /// Turns a document of an older form into one of the newest: a rule of the project's own.

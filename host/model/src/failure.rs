@@ -1,4 +1,4 @@
-//! How a call fails: a code and words for the caller, and detail for the log.
+//! How a call fails: who is at fault, what became of it, a code and words for the caller, and detail for the log.
 
 use serde_json::Value;
 use thiserror::Error;
@@ -18,6 +18,10 @@ pub enum Code {
     Internal,
     Overloaded,
     DeadlineExceeded,
+    /// The commit was on its way when the answer was lost.
+    UnknownOutcome,
+    /// An idempotency key was used for another call before.
+    IdempotencyMismatch,
 
     MemoryLimit,
     StackLimit,
@@ -45,6 +49,8 @@ impl Code {
             Self::Internal => "INTERNAL",
             Self::Overloaded => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::UnknownOutcome => "UNKNOWN_OUTCOME",
+            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::StackLimit => "STACK_LIMIT",
             Self::TableLimit => "TABLE_LIMIT",
@@ -58,7 +64,7 @@ impl Code {
 
     /// The code of the host's own with this name: a function may pass on what another one met.
     fn known(name: &str) -> Option<&'static Self> {
-        const KNOWN: [Code; 18] = [
+        const KNOWN: [Code; 20] = [
             Code::InvalidArgs,
             Code::Unauthorized,
             Code::Forbidden,
@@ -70,6 +76,8 @@ impl Code {
             Code::Internal,
             Code::Overloaded,
             Code::DeadlineExceeded,
+            Code::UnknownOutcome,
+            Code::IdempotencyMismatch,
             Code::MemoryLimit,
             Code::StackLimit,
             Code::TableLimit,
@@ -90,11 +98,11 @@ impl Code {
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::Conflict => 409,
+            Self::Conflict | Self::IdempotencyMismatch => 409,
             Self::PayloadTooLarge => 413,
             Self::RateLimited => 429,
             Self::Overloaded => 503,
-            Self::DeadlineExceeded => 504,
+            Self::DeadlineExceeded | Self::UnknownOutcome => 504,
             Self::Internal
             | Self::MemoryLimit
             | Self::StackLimit
@@ -108,10 +116,46 @@ impl Code {
     }
 }
 
+/// Who is at fault. Whether a call is sent again, and how a socket goes on, follows from this and from the
+/// [`Outcome`]; never from a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The function: an error that it returned, a trap, a limit that it reached, a refusal of what it asked for. Final.
+    Function,
+    /// Whoever called: no such function, arguments that do not fit. Final.
+    Caller,
+    /// The host, the database or the load on them. The same call may succeed later.
+    System,
+}
+
+/// What became of a call that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// No function ran.
+    NotBegun,
+    /// Nothing of what the function wrote is there.
+    Undone,
+    /// What it wrote may be there or not.
+    Unknown,
+}
+
+impl Outcome {
+    /// As `details.outcome` says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotBegun => "not_begun",
+            Self::Undone => "undone",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A failed call. `message` and `data` go to the caller; `internal` goes to the log only.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Failure {
+    pub origin: Origin,
+    pub outcome: Outcome,
     pub code: Code,
     pub message: String,
     pub data: Option<Value>,
@@ -119,14 +163,41 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure whose message the caller may read.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None, internal: None }
+    /// A call that is refused before a function runs.
+    pub fn caller(code: Code, message: impl Into<String>) -> Self {
+        Self::of(Origin::Caller, Outcome::NotBegun, code, message.into())
     }
 
-    /// A failure that the caller can do nothing about: the words stay in the log, the caller learns a request id.
+    /// What a function did wrong, or was refused.
+    pub fn function(code: Code, message: impl Into<String>) -> Self {
+        Self::of(Origin::Function, Outcome::Undone, code, message.into())
+    }
+
+    /// The host or the database cannot serve; what the call wrote is undone.
+    pub fn system(code: Code, message: impl Into<String>) -> Self {
+        Self::of(Origin::System, Outcome::Undone, code, message.into())
+    }
+
+    /// A failure of the host that the caller can do nothing about: the words stay in the log, the caller learns a
+    /// request id.
     pub fn internal(detail: impl Into<String>) -> Self {
-        Self { code: Code::Internal, message: String::new(), data: None, internal: Some(detail.into()) }
+        Self::system(Code::Internal, "").with_internal(detail)
+    }
+
+    /// A function that broke down: what it was stays in the log.
+    pub fn trap(detail: impl Into<String>) -> Self {
+        Self::function(Code::Internal, "").with_internal(detail)
+    }
+
+    fn of(origin: Origin, outcome: Outcome, code: Code, message: String) -> Self {
+        Self { origin, outcome, code, message, data: None, internal: None }
+    }
+
+    /// The same failure with another outcome.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
     }
 
     /// Adds data for programs.
@@ -141,6 +212,11 @@ impl Failure {
     pub fn with_internal(mut self, detail: impl Into<String>) -> Self {
         self.internal = Some(detail.into());
         self
+    }
+
+    /// Whether the same call may succeed later, and nothing of it has happened.
+    pub fn is_transient(&self) -> bool {
+        self.origin == Origin::System && self.outcome != Outcome::Unknown
     }
 
     /// Whether the function itself chose this error.

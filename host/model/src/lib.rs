@@ -22,7 +22,7 @@ pub use arguments::{ArgumentsError, ArgumentsValidator, SchemaError};
 pub use cursor::{Cursor, CursorError, CursorKey};
 pub use database::{Database, DatabaseError, Observed, Pending, Upcast};
 pub use document::{DocumentError, DocumentForm, Tables};
-pub use failure::{Code, Failure, chain};
+pub use failure::{Code, Failure, Origin, Outcome, chain};
 pub use id::{DocumentId, IdError};
 pub use key::{Position, PositionParts, key, ordered_float};
 pub use limits::Limits;

@@ -111,7 +111,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], wanted: &str) -> Result<T, BadR
 }
 
 fn invalid(words: impl Into<String>) -> BadRequest {
-    BadRequest(Failure::new(Code::InvalidArgs, words))
+    BadRequest(Failure::caller(Code::InvalidArgs, words))
 }
 
 async fn run(host: &Host, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Result<Response, BadRequest> {

@@ -8,7 +8,7 @@ use convoke_deploy::Deployments;
 use convoke_feed::{FeedError, FeedOptions};
 use convoke_invoke::{Invoker, Observe, Request};
 use convoke_live::{Incarnation, Live, LiveOptions, QueryAnswer};
-use convoke_model::{Code, Failure, Kind, chain};
+use convoke_model::{Code, Failure, Kind, Outcome, chain};
 use convoke_postgres::Config;
 use rand::Rng;
 use tokio::time::sleep;
@@ -71,7 +71,8 @@ impl LiveQueries {
     pub(crate) fn get(&self) -> Result<&Live, Failure> {
         self.inner.live.get().ok_or_else(|| {
             let reason = self.inner.reason.lock().unwrap_or_else(PoisonError::into_inner);
-            Failure::new(Code::Overloaded, format!("this host has no live queries: {reason}"))
+            Failure::system(Code::Overloaded, format!("this host has no live queries: {reason}"))
+                .with_outcome(Outcome::NotBegun)
         })
     }
 

@@ -137,7 +137,7 @@ impl HttpGate {
                 "`{}://{}:{}` is not on the project's list of outbound hosts ([outbound] allow in convoke.toml)",
                 target.scheme, target.host, target.port
             );
-            return Err(Failure::new(Code::Forbidden, words));
+            return Err(Failure::function(Code::Forbidden, words));
         }
         let message = build(&request, &uri, &target, body)?;
         let stream = connect(&target).await?;
@@ -164,7 +164,7 @@ impl Gate for HttpGate {
             let timeout = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(deadline - Instant::now());
             match tokio::time::timeout(timeout, self.exchange(request, body)).await {
                 Ok(result) => result,
-                Err(_) => Err(Failure::new(Code::DeadlineExceeded, "the outbound request took too long")),
+                Err(_) => Err(Failure::function(Code::DeadlineExceeded, "the outbound request took too long")),
             }
         })
     }
@@ -205,7 +205,7 @@ async fn connect(target: &Target) -> Result<TcpStream, Failure> {
         .collect();
     if let Some(private) = addresses.iter().find(|address| !is_public(address.ip())) {
         let words = format!("`{}` resolves to an address that is not public", target.host);
-        return Err(Failure::new(Code::Forbidden, words).with_internal(private.to_string()));
+        return Err(Failure::function(Code::Forbidden, words).with_internal(private.to_string()));
     }
     let mut last = "the name has no address".to_owned();
     for address in addresses {
@@ -222,7 +222,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let failed = |error: &dyn std::error::Error| {
-        Failure::new(Code::Application("OUTBOUND_FAILED".to_owned()), format!("the outbound request failed: {error}"))
+        Failure::function(
+            Code::Application("OUTBOUND_FAILED".to_owned()),
+            format!("the outbound request failed: {error}"),
+        )
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
@@ -287,12 +290,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 fn invalid(words: String) -> Failure {
-    Failure::new(Code::InvalidArgs, words)
+    Failure::function(Code::InvalidArgs, words)
 }
 
 fn unreachable(target: &Target, detail: &str) -> Failure {
     let words = format!("`{}` cannot be reached: {detail}", target.host);
-    Failure::new(Code::Application("OUTBOUND_FAILED".to_owned()), words)
+    Failure::function(Code::Application("OUTBOUND_FAILED".to_owned()), words)
 }
 
 #[cfg(test)]

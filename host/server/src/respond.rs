@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use convoke_model::{Code, Failure};
+use convoke_model::{Code, Failure, Origin};
 use http_body_util::LengthLimitError;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -34,12 +34,16 @@ pub(crate) fn failure(failure: &Failure, request_id: &str) -> Response {
         details: Option<&'a Value>,
     }
     let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let opaque = json!({ "requestId": request_id });
-    let error = if failure.code == Code::Internal {
-        Error { code: failure.code.as_str(), message: "internal error", details: Some(&opaque) }
-    } else {
-        Error { code: failure.code.as_str(), message: &failure.message, details: failure.data.as_ref() }
-    };
+    let opaque = failure.code == Code::Internal;
+    let mut details = if opaque { Some(json!({ "requestId": request_id })) } else { failure.data.clone() };
+    if failure.origin == Origin::System {
+        let known = details.get_or_insert_with(|| json!({}));
+        if let Some(known) = known.as_object_mut() {
+            known.insert("outcome".to_owned(), failure.outcome.as_str().into());
+        }
+    }
+    let message = if opaque { "internal error" } else { &failure.message };
+    let error = Error { code: failure.code.as_str(), message, details: details.as_ref() };
     json(status, text(&Body { ok: false, error }))
 }
 
@@ -52,14 +56,14 @@ pub(crate) fn text(value: &impl Serialize) -> String {
 pub(crate) async fn read_text(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
     let body = axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
         if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) {
-            Failure::new(Code::PayloadTooLarge, format!("the body is larger than {bytes_max} bytes"))
+            Failure::caller(Code::PayloadTooLarge, format!("the body is larger than {bytes_max} bytes"))
         } else {
-            Failure::new(Code::InvalidArgs, "the body could not be read").with_internal(error.to_string())
+            Failure::caller(Code::InvalidArgs, "the body could not be read").with_internal(error.to_string())
         }
     })?;
     match std::str::from_utf8(&body) {
         Ok(_) => Ok(body),
-        Err(error) => Err(Failure::new(Code::InvalidArgs, format!("the body is not UTF-8 text: {error}"))),
+        Err(error) => Err(Failure::caller(Code::InvalidArgs, format!("the body is not UTF-8 text: {error}"))),
     }
 }
 

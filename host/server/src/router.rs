@@ -69,7 +69,7 @@ where
 }
 
 async fn no_route() -> Response {
-    respond::failure(&Failure::new(Code::NotFound, "there is no such route"), "")
+    respond::failure(&Failure::caller(Code::NotFound, "there is no such route"), "")
 }
 
 async fn post_only() -> Response {
@@ -85,7 +85,7 @@ async fn get_or_post_only() -> Response {
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {
-    let failure = Failure::new(Code::MethodNotAllowed, format!("this route takes {allowed}"));
+    let failure = Failure::caller(Code::MethodNotAllowed, format!("this route takes {allowed}"));
     let mut response = respond::failure(&failure, "");
     debug_assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(axum::http::header::ALLOW, axum::http::HeaderValue::from_static(allowed));

@@ -18,7 +18,7 @@ use convoke_convex::{
 };
 use convoke_invoke::{Answer, Observe, Request};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
-use convoke_model::{Code, Failure, Kind};
+use convoke_model::{Failure, Kind};
 use convoke_store::RequestKey;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -362,7 +362,7 @@ fn result_of(evaluation: &Evaluation) -> Arc<QueryResult> {
         Ok(result) => result,
         // Nobody else renders results.
         Err(_) => Arc::new(QueryResult::failed(
-            &FunctionError::new(&Failure::new(Code::Internal, ""), Kind::Query, &evaluation.path, ""),
+            &FunctionError::new(&Failure::internal(""), Kind::Query, &evaluation.path, ""),
             &[],
             None,
         )),

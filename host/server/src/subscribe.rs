@@ -40,7 +40,7 @@ pub(crate) async fn by_get(
 ) -> Response {
     match parameters {
         Ok(Query(parameters)) => subscribe(&host, &path, parameters.args.as_deref().unwrap_or("{}"), &headers),
-        Err(rejection) => respond::failure(&Failure::new(Code::InvalidArgs, rejection.body_text()), ""),
+        Err(rejection) => respond::failure(&Failure::caller(Code::InvalidArgs, rejection.body_text()), ""),
     }
 }
 
@@ -76,9 +76,10 @@ fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Result<Even
     let live = host.live.get()?;
     // What can never be answered is refused before a stream is opened.
     host.invoker.check(Kind::Query, path, args)?;
-    let name = FunctionPath::parse(path).map_err(|error| Failure::new(Code::NotFound, error.to_string()))?.to_string();
+    let name =
+        FunctionPath::parse(path).map_err(|error| Failure::caller(Code::NotFound, error.to_string()))?.to_string();
     let key =
-        live.key(path, args, None).ok_or_else(|| Failure::new(Code::InvalidArgs, "the arguments are not JSON"))?;
+        live.key(path, args, None).ok_or_else(|| Failure::caller(Code::InvalidArgs, "the arguments are not JSON"))?;
     let mut watcher = Watcher::new(live.clone());
     watcher.add(0, &key);
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());

@@ -37,13 +37,21 @@ pub struct CallOptions {
     pub deadline: Instant,
     /// Turns documents of older forms into the newest; without it they are an error.
     pub upcast: Option<Arc<dyn Upcast>>,
-    /// Whether to note what is read, and in which snapshot. Needs [`Isolation::Snapshot`].
-    pub observe: bool,
-    /// Where the page of an earlier run of the same query ended.
-    pub journal: Option<String>,
+    /// Notes what is read, and in which snapshot. Needs [`Isolation::Snapshot`].
+    pub reads: Option<NoteReads>,
+    /// Whether to ask where in the log the commit lies.
+    pub position: bool,
     /// Under which a mutation's result is kept, so that it happens once however often it is sent.
     pub key: Option<RequestKey>,
-    /// A snapshot to read, in the place of one of the run's own. Needs `observe`.
+}
+
+/// How reads are noted.
+#[derive(Debug, Clone, Default)]
+pub struct NoteReads {
+    /// Where the page of an earlier run of the same query ended.
+    pub journal: Option<String>,
+    /// A snapshot to read, in the place of one of the run's own. Where it has come to an end, the run reads one of its
+    /// own after all: [`Observed::snapshot`] tells.
     pub snapshot: Option<SharedSnapshot>,
 }
 
@@ -87,7 +95,8 @@ impl fmt::Debug for CallOptions {
         formatter
             .debug_struct("CallOptions")
             .field("isolation", &self.isolation)
-            .field("observe", &self.observe)
+            .field("reads", &self.reads)
+            .field("position", &self.position)
             .finish_non_exhaustive()
     }
 }
@@ -161,7 +170,7 @@ impl CallDatabase {
 
     /// Whether what is read is noted, as somebody wants to know when it changes.
     pub(crate) fn observes(&self) -> bool {
-        self.options.observe && self.options.isolation == Isolation::Snapshot
+        self.options.reads.is_some() && self.options.isolation == Isolation::Snapshot
     }
 
     /// Opens the transaction, if none is, and sends what is kept.
@@ -175,7 +184,8 @@ impl CallDatabase {
     }
 
     async fn connect(&mut self) -> Result<&mut Connection, DatabaseError> {
-        let connection = match (self.connection.take(), &self.options.snapshot) {
+        let shared = self.options.reads.as_ref().and_then(|reads| reads.snapshot.as_ref());
+        let connection = match (self.connection.take(), shared) {
             (Some(connection), _) => connection,
             (None, None) => Connection::open(&self.store, self.options.deadline).await?,
             (None, Some(shared)) => {
@@ -214,7 +224,7 @@ impl CallDatabase {
         if observes {
             statements.insert(0, convoke_sql::snapshot());
         }
-        let position = commit && self.options.observe;
+        let position = commit && self.options.position;
         let around = Around { begin, commit, position };
         let sent = match &mut self.connection {
             Some(connection) => connection.round_trip(&statements, around).await,
@@ -273,7 +283,11 @@ impl CallDatabase {
         self.savepoints.aborted = true;
     }
 
-    async fn recall(&mut self) -> Result<Option<String>, DatabaseError> {
+    /// What an earlier run under the call's key returned, if there was one.
+    ///
+    /// # Errors
+    /// As a read.
+    pub async fn recall(&mut self) -> Result<Option<String>, DatabaseError> {
         let Some(key) = self.options.key else { return Ok(None) };
         let project = &self.store.inner.project;
         let statement = convoke_sql::recall(project, key.session, i64::from(key.request));
@@ -282,7 +296,8 @@ impl CallDatabase {
         rows.first().map_or(Ok(None), |row| row.try_get(0).map_err(unreadable))
     }
 
-    fn remember(&mut self, result: &str) {
+    /// Keeps the result of this run under the call's key, to be committed with it.
+    pub fn remember(&mut self, result: &str) {
         if let Some(key) = self.options.key {
             let project = &self.store.inner.project;
             let statement = convoke_sql::remember(project, key.session, i64::from(key.request), result);
@@ -329,9 +344,19 @@ impl CallDatabase {
         Ok(())
     }
 
-    async fn commit(&mut self) -> Result<(), DatabaseError> {
+    /// What was read so far and in which snapshot, and where the commit lies, as far as the call was asked to note it;
+    /// forgets it.
+    pub fn take_observed(&mut self) -> Observed {
+        std::mem::take(&mut self.observed)
+    }
+
+    /// Makes the writes happen, all of them or none; ends the transaction.
+    ///
+    /// # Errors
+    /// With [`convoke_model::Outcome::Unknown`] where they may have happened.
+    pub async fn commit(&mut self) -> Result<(), DatabaseError> {
         if self.savepoints.aborted {
-            return Err(DatabaseError::Failed(Failure::new(
+            return Err(DatabaseError::Failed(Failure::function(
                 Code::Conflict,
                 "the function went on after the database had refused a statement: nothing was written",
             )));
@@ -424,23 +449,6 @@ impl Database for CallDatabase {
     fn sql<'a>(&'a mut self, statement: &'a str, parameters: &'a str) -> Pending<'a, String> {
         Box::pin(self.run_sql(statement, parameters))
     }
-
-    fn recall(&mut self) -> Pending<'_, Option<String>> {
-        Box::pin(self.recall())
-    }
-
-    fn remember<'a>(&'a mut self, result: &'a str) -> Pending<'a, ()> {
-        self.remember(result);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn take_observed(&mut self) -> Observed {
-        std::mem::take(&mut self.observed)
-    }
-
-    fn commit(&mut self) -> Pending<'_, ()> {
-        Box::pin(self.commit())
-    }
 }
 
 /// A table and the form of its documents.
@@ -456,11 +464,11 @@ pub(crate) fn known<'a>(tables: &'a Tables, name: &str) -> Result<Known<'a>, Dat
         return Ok(Known { table, form: tables.form(name) });
     }
     let message = format!("table `{name}` is not declared by any component of the project");
-    Err(DatabaseError::Refused(Failure::new(Code::NotFound, message)))
+    Err(DatabaseError::Refused(Failure::function(Code::NotFound, message)))
 }
 
 pub(crate) fn invalid(message: impl Into<String>) -> DatabaseError {
-    DatabaseError::Refused(Failure::new(Code::InvalidArgs, message))
+    DatabaseError::Refused(Failure::function(Code::InvalidArgs, message))
 }
 
 fn aborted() -> DatabaseError {

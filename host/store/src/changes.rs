@@ -254,7 +254,7 @@ fn refused(table: &Table, error: &DocumentError) -> DatabaseError {
     let mut data = error.data();
     data["table"] = json!(table.name);
     let failure =
-        Failure::new(Code::InvalidArgs, format!("the document of table `{}` is refused: {error}", table.name));
+        Failure::function(Code::InvalidArgs, format!("the document of table `{}` is refused: {error}", table.name));
     DatabaseError::Refused(failure.with_data(data))
 }
 

@@ -32,8 +32,8 @@ pub(crate) enum Phase {
 /// Turns an error of Postgres into what the call does next.
 pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseError {
     let Some(server) = error.as_db_error() else {
-        let failure =
-            Failure::new(Code::Overloaded, "the database cannot be reached at the moment").with_internal(chain(error));
+        let failure = Failure::system(Code::Overloaded, "the database cannot be reached at the moment")
+            .with_internal(chain(error));
         return match phase {
             Phase::BeforeCommit if error.is_closed() => DatabaseError::Conflict,
             _ => DatabaseError::Failed(failure),
@@ -44,25 +44,28 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
         return DatabaseError::Conflict;
     } else if *code == SqlState::NO_DATA_FOUND {
         let table = server.table().unwrap_or_default();
-        Failure::new(Code::NotFound, format!("a document of table `{table}` that was to be changed does not exist"))
-            .with_data(json!({ "table": table }))
+        Failure::function(
+            Code::NotFound,
+            format!("a document of table `{table}` that was to be changed does not exist"),
+        )
+        .with_data(json!({ "table": table }))
     } else if *code == SqlState::UNIQUE_VIOLATION {
         unique_violation(server.table().unwrap_or_default(), server.constraint().unwrap_or_default())
     } else if *code == SqlState::CHECK_VIOLATION || *code == SqlState::DATATYPE_MISMATCH {
-        Failure::new(Code::InvalidArgs, server.message())
+        Failure::function(Code::InvalidArgs, server.message())
             .with_data(json!({ "table": server.table(), "constraint": server.constraint() }))
     } else if *code == SqlState::NUMERIC_VALUE_OUT_OF_RANGE {
-        Failure::new(Code::InvalidArgs, "a number of an indexed field is beyond what a 64-bit float holds")
+        Failure::function(Code::InvalidArgs, "a number of an indexed field is beyond what a 64-bit float holds")
     } else if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE {
-        Failure::new(Code::DeadlineExceeded, "the database took too long")
+        Failure::system(Code::DeadlineExceeded, "the database took too long")
     } else if *code == SqlState::UNTRANSLATABLE_CHARACTER {
-        Failure::new(Code::InvalidArgs, "Postgres cannot store the character \\u0000 in a text")
+        Failure::function(Code::InvalidArgs, "Postgres cannot store the character \\u0000 in a text")
     } else if *code == SqlState::PROGRAM_LIMIT_EXCEEDED {
-        Failure::new(Code::InvalidArgs, "an indexed field is too large: an index entry holds about 2,700 bytes")
+        Failure::function(Code::InvalidArgs, "an indexed field is too large: an index entry holds about 2,700 bytes")
     } else if code.code().starts_with("57P") || code.code().starts_with("08") || code.code().starts_with("53") {
-        Failure::new(Code::Overloaded, "the database cannot serve at the moment")
+        Failure::system(Code::Overloaded, "the database cannot serve at the moment")
     } else {
-        return DatabaseError::Failed(Failure::internal(chain(error)));
+        return DatabaseError::Failed(Failure::trap(chain(error)));
     };
     DatabaseError::Failed(failure.with_internal(chain(error)))
 }
@@ -72,7 +75,7 @@ fn unique_violation(table: &str, constraint: &str) -> Failure {
     let index = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
     let index = index.and_then(|rest| rest.strip_suffix("_key")).unwrap_or(constraint);
     let words = format!("table `{table}` has a document with this value of the unique index `{index}` already");
-    Failure::new(Code::Conflict, words).with_data(json!({ "table": table, "index": index }))
+    Failure::function(Code::Conflict, words).with_data(json!({ "table": table, "index": index }))
 }
 
 /// The same for a statement that the function wrote itself: what Postgres says is for its author.
@@ -87,11 +90,11 @@ pub(crate) fn explain_sql(error: &tokio_postgres::Error) -> DatabaseError {
         return explain(error, Phase::BeforeCommit);
     }
     let failure = if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        Failure::new(Code::Forbidden, "READ_ONLY: a query cannot write, write in a mutation")
+        Failure::function(Code::Forbidden, "READ_ONLY: a query cannot write, write in a mutation")
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        Failure::new(Code::Forbidden, format!("the project's role may not do that: {}", server.message()))
+        Failure::function(Code::Forbidden, format!("the project's role may not do that: {}", server.message()))
     } else {
-        Failure::new(Code::Application("SQL_ERROR".to_owned()), server.message())
+        Failure::function(Code::Application("SQL_ERROR".to_owned()), server.message())
     };
     DatabaseError::Refused(failure.with_data(json!({ "sqlstate": code.code(), "detail": server.detail() })))
 }

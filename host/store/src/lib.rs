@@ -18,7 +18,7 @@ mod statement;
 mod unmanaged;
 mod writes;
 
-pub use call::{CallDatabase, CallOptions, Isolation, RequestKey};
+pub use call::{CallDatabase, CallOptions, Isolation, NoteReads, RequestKey};
 pub use error::StoreError;
 pub use fill::Filled;
 pub use forget::Forgotten;

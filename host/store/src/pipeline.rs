@@ -104,7 +104,7 @@ impl Connection {
         };
         let Ok(result) = tokio::time::timeout_at(deadline, sent).await else {
             // Still in flight: dropping the connection cancels the statement.
-            return Err(DatabaseError::Failed(Failure::new(Code::DeadlineExceeded, "the database took too long")));
+            return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
         };
         self.in_flight = false;
         // A failed statement before it makes the commit a rollback: either way the transaction is over.
@@ -142,7 +142,7 @@ impl Connection {
         self.in_flight = true;
         let deadline = tokio::time::Instant::from_std(self.deadline);
         let Ok(result) = tokio::time::timeout_at(deadline, run(client)).await else {
-            return Err(DatabaseError::Failed(Failure::new(Code::DeadlineExceeded, "the database took too long")));
+            return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
         };
         self.in_flight = false;
         result.map_err(|error| explain_sql(&error))
@@ -250,5 +250,5 @@ fn unavailable(error: &PoolError) -> DatabaseError {
         PoolError::Timeout(_) => "all connections to the database are busy",
         _ => "the database cannot be reached at the moment",
     };
-    DatabaseError::Failed(Failure::new(Code::Overloaded, words).with_internal(chain(error)))
+    DatabaseError::Failed(Failure::system(Code::Overloaded, words).with_internal(chain(error)))
 }

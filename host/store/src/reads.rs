@@ -45,7 +45,7 @@ impl CallDatabase {
         let wanted: HashSet<Uuid> = ids.iter().map(|id| id.uuid).collect();
         let mut wanted: Vec<Uuid> = wanted.into_iter().collect();
         wanted.sort_unstable();
-        if self.options.observe {
+        if self.options.reads.is_some() {
             let reads = wanted.iter().map(|id| Read::Document { table: table.number, id: *id });
             self.observed.reads.reads.extend(reads);
         }
@@ -80,12 +80,12 @@ impl CallDatabase {
         }
         let rows_max = self.store.inner.limits.rows_max;
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
-        let need = if self.options.observe { Need::Positions } else { Need::Result };
+        let need = if self.options.reads.is_some() { Need::Positions } else { Need::Result };
         let shape = Shape::of(table, &plan, &index, need);
         let (project, columns) = (&self.store.inner.project, shape.columns());
         let statement = convoke_sql::query(project, table, &plan, &index, Bounds::default(), columns, limit);
         let rows = self.read_range(table, &plan, &index, statement).await?;
-        if self.options.observe && plan.limit != Some(0) {
+        if self.options.reads.is_some() && plan.limit != Some(0) {
             let mut ranges = plan.ranges(&index);
             if let ([range], Some(last)) = (ranges.as_mut_slice(), rows.last().filter(|_| rows.len() == limit as usize))
             {
@@ -114,7 +114,7 @@ impl CallDatabase {
         let read = |text: &str| key.verify(plan, text).map_err(|error| invalid_cursor(error.to_string()));
         let after = page.cursor.as_deref().map(read).transpose()?;
         // A page that runs again ends where it ended before, so that it grows or shrinks and its neighbours stay.
-        let journal = self.options.journal.take();
+        let journal = self.options.reads.as_mut().and_then(|reads| reads.journal.take());
         let until = match &page.end {
             Some(end) => Some(read(end)?),
             None => journal.and_then(|end| key.verify(plan, &end).ok()),
@@ -144,7 +144,7 @@ impl CallDatabase {
             Some(row) if rows.len() > 1 => Some(key.sign(plan, &Cursor::After(shape.position(&index, row)?))),
             _ => None,
         };
-        if self.options.observe {
+        if self.options.reads.is_some() {
             let mut ranges = plan.ranges(&index);
             for range in &mut ranges {
                 if let Some(Cursor::After(position)) = &after {
@@ -168,7 +168,7 @@ impl CallDatabase {
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
         let statement = convoke_sql::aggregate(&self.store.inner.project, table, plan, &index, limit);
         let rows = self.read_range(table, plan, &index, statement).await?;
-        if self.options.observe {
+        if self.options.reads.is_some() {
             let ranges = plan.ranges(&index);
             self.observe_ranges(table, index, ranges, Ids::Unknown);
         }
@@ -269,7 +269,7 @@ impl CallDatabase {
     }
 
     fn observe(&mut self, read: impl FnOnce() -> Read) {
-        if self.options.observe {
+        if self.options.reads.is_some() {
             self.observed.reads.reads.push(read());
         }
     }
@@ -291,7 +291,7 @@ fn page_json(documents: &str, is_done: bool, next: &str, split: Option<&str>) ->
 
 fn invalid_cursor(message: impl Into<String>) -> DatabaseError {
     let code = convoke_model::Code::Application("InvalidCursor".to_owned());
-    DatabaseError::Refused(Failure::new(code, format!("InvalidCursor: {}", message.into())))
+    DatabaseError::Refused(Failure::function(code, format!("InvalidCursor: {}", message.into())))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]

@@ -94,7 +94,7 @@ impl SharedSnapshot {
         let turn = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.held).lock_owned()).await;
         let Ok(mut held) = turn else {
             let words = "the run before in the same snapshot took too long";
-            return Err(Failure::new(Code::DeadlineExceeded, words).into());
+            return Err(Failure::system(Code::DeadlineExceeded, words).into());
         };
         let connection = match (held.connection.take(), &held.taken) {
             (Some(connection), _) => connection.with_deadline(deadline),

@@ -20,7 +20,7 @@ impl CallDatabase {
         self.check_usable()?;
         if !self.store.inner.sql {
             let words = "the project grants its functions no SQL: say `[sql]` and `allow = true` in `convoke.toml`";
-            return Err(DatabaseError::Refused(Failure::new(Code::Forbidden, words)));
+            return Err(DatabaseError::Refused(Failure::function(Code::Forbidden, words)));
         }
         // One statement alone would not be held to reading.
         if self.options.isolation == Isolation::SingleRead {
@@ -29,11 +29,11 @@ impl CallDatabase {
         let word = first_word(statement).to_ascii_lowercase();
         if !ALLOWED.contains(&word.as_str()) {
             let words = format!("`{word}` is no statement that a function may send: {}", ALLOWED.join(", "));
-            return Err(DatabaseError::Refused(Failure::new(Code::Forbidden, words)));
+            return Err(DatabaseError::Refused(Failure::function(Code::Forbidden, words)));
         }
         let parameters: Vec<Value> = serde_json::from_str(parameters)
             .map_err(|error| invalid(format!("the parameters are not a JSON array: {error}")))?;
-        let observe = self.options.observe;
+        let observe = self.options.reads.is_some();
         let rows_max = self.store.inner.limits.rows_max;
         let restore = std::sync::Arc::clone(&self.store.inner.restore);
         let connection = self.open_transaction().await?;

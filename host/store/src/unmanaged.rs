@@ -106,7 +106,7 @@ impl CallDatabase {
             return Err(DatabaseError::NeedsSnapshot);
         }
         let reads = [Read::Relation { schema: self.store.inner.project.clone(), name: table.name.clone() }];
-        if self.options.observe {
+        if self.options.reads.is_some() {
             self.observed.reads.reads.extend(reads.iter().cloned());
         }
         let restore = Arc::clone(&self.store.inner.restore);
@@ -215,5 +215,5 @@ fn found(table: &Table, rows: &[String]) -> Result<(), DatabaseError> {
         return Ok(());
     }
     let words = format!("a row of table `{}` that was to be changed does not exist", table.name);
-    Err(DatabaseError::Refused(Failure::new(Code::NotFound, words)))
+    Err(DatabaseError::Refused(Failure::function(Code::NotFound, words)))
 }

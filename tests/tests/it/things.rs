@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoke_model::{Database, DatabaseError, Failure, Limits, Schema, TableManifest, Tables, Upcast};
-use convoke_store::{CallDatabase, CallOptions, Isolation, Store, StoreOptions};
+use convoke_store::{CallDatabase, CallOptions, Isolation, NoteReads, Store, StoreOptions};
 use serde_json::{Value, json};
 
 use crate::harness::TestHost;
@@ -58,7 +58,8 @@ impl Things {
 
     fn call_with(&self, isolation: Isolation, observe: bool, upcast: Option<Arc<dyn Upcast>>) -> CallDatabase {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let options = CallOptions { isolation, deadline, upcast, observe, journal: None, key: None, snapshot: None };
+        let reads = observe.then(NoteReads::default);
+        let options = CallOptions { isolation, deadline, upcast, reads, position: observe, key: None };
         self.store.call(Arc::clone(&self.tables), options)
     }
 
