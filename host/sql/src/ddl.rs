@@ -1,4 +1,4 @@
-//! The tables: what Convoke keeps for itself, and the project's own.
+//! The tables of a project.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,6 @@ use crate::{key_of, qualified, quote_identifier, quote_literal};
 
 /// Postgres cuts longer names off, and two that differ behind the cut are one.
 const NAME_BYTES_MAX: usize = 63;
-
-/// The schema `convoke`: the registry of tables, and the functions that rows and people at a psql prompt use. Running
-/// it again changes nothing.
-pub fn bootstrap() -> &'static str {
-    include_str!("bootstrap.sql")
-}
 
 /// The project's schema.
 pub fn create_schema(schema: &str) -> String {

@@ -13,9 +13,9 @@ mod write;
 
 pub use aggregate::aggregate;
 pub use ddl::{
-    FieldType, bootstrap, check_expression, check_name, checked_fields, create_schema, create_table, fit,
-    index_columns, index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name,
-    register_table, replacement_name,
+    FieldType, check_expression, check_name, checked_fields, create_schema, create_table, fit, index_columns,
+    index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name, register_table,
+    replacement_name,
 };
 pub use read::{Bounds, Columns, forget, get, get_many, intact, position, query, recall, remember, snapshot};
 pub use write::{Existence, Rows, delete, delete_where, insert, outdated, patch_unset, patch_where, update};

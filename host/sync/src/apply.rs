@@ -93,6 +93,7 @@ pub async fn apply(
         return Err(SyncError::Problems(Box::new(plan.clone())));
     }
     let session = Session::open(admin).await?;
+    session.check_writable().await?;
     let waited = lock(&session, &plan.project, watch).await?;
     let log_session = Session::open(admin).await?;
     let registry = Registry::read(&session, &plan.project).await?;

@@ -1,4 +1,5 @@
-//! What every project of a database needs: the schema `convoke`, the keys, the role.
+//! Making a database ready for a project: what all its projects share, the schema `convoke` and the keys, then what is the
+//! project's own, its role.
 
 use std::fmt;
 
@@ -6,10 +7,9 @@ use convoke_model::CursorKey;
 use convoke_postgres::Config;
 
 use crate::connect::Session;
-use crate::hash::sha256;
-use crate::{SyncError, role, session};
+use crate::{SyncError, migrations, role, session};
 
-use convoke_sql::{quote_identifier, quote_literal};
+use convoke_sql::quote_identifier;
 
 /// Hosts that start at once take turns; the number is Convoke's alone ("convoke" in ASCII).
 const LOCK: i64 = 27_991_469_889_448_805;
@@ -100,65 +100,76 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Makes what is missing of the schema `convoke`, the keys and the project's role. Again, it changes nothing.
+/// Brings the schema `convoke` to this program's form, and makes what is missing of the keys and the project's role. Again,
+/// it changes nothing.
 ///
 /// # Errors
-/// When Postgres cannot be reached, is older than 15, or refuses; when a pooler is in between.
+/// When Postgres cannot be reached, is older than 15, is read-only, or refuses; when a pooler is in between; when the
+/// schema `convoke` is newer than this program.
 pub async fn bootstrap(admin: &Config, project: &str) -> Result<Provisioned, SyncError> {
     check_name(project)?;
     let session = Session::open(admin).await?;
     session::check(&session, admin).await?;
-    let failed = |user: &str| {
-        let user = user.to_owned();
-        move |source| SyncError::Bootstrap { user, source }
-    };
+    session.check_writable().await?;
     let user = session.user().await?;
-    session.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed(&user))?;
-    make_schema(&session).await.map_err(failed(&user))?;
+    // The end of the session gives it back, however it comes.
+    session.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(refused(&user))?;
+    let secrets = make_database(&session, &user).await?;
+    let provisioned = make_project(&session, &user, admin, project, secrets).await?;
+    session.execute("select pg_advisory_unlock($1)", &[&LOCK]).await.map_err(refused(&user))?;
+    Ok(provisioned)
+}
+
+/// What the projects of a database share and functions never see.
+struct Secrets {
+    role: Vec<u8>,
+    cursor: CursorKey,
+}
+
+/// What all projects of a database share.
+async fn make_database(session: &Session, user: &str) -> Result<Secrets, SyncError> {
+    migrations::migrate(session, user, migrations::ALL).await?;
     let row = session.query_one(
         "select (select key from convoke.keys where name = 'role'), (select key from convoke.keys where name = 'cursor')",
         &[],
     );
-    let row = row.await.map_err(failed(&user))?;
-    let (role_key, cursor): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
-    let cursor = CursorKey::new(cursor.try_into().map_err(|_| SyncError::Key)?);
+    let row = row.await.map_err(refused(user))?;
+    let (role, cursor): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(0), row.get(1));
+    let cursor = cursor.and_then(|key| key.try_into().ok()).ok_or(SyncError::Key)?;
+    Ok(Secrets { role: role.ok_or(SyncError::Key)?, cursor: CursorKey::new(cursor) })
+}
+
+/// What belongs to one project, but for its tables.
+async fn make_project(
+    session: &Session,
+    user: &str,
+    admin: &Config,
+    project: &str,
+    secrets: Secrets,
+) -> Result<Provisioned, SyncError> {
     let mut warnings = Vec::new();
-    let provisioned = role::ensure(&session, admin, project, &role_key, &mut warnings).await?;
+    let provisioned = role::ensure(session, admin, project, &secrets.role, &mut warnings).await?;
     let (role, app) = match provisioned {
         Some((role, app)) => (Some(role), app),
         None => (None, admin.clone()),
     };
     if let Some(role) = &role {
-        reach_convoke(&session, role).await.map_err(failed(&user))?;
-        close_public(&session, role, &mut warnings).await.map_err(failed(&user))?;
+        reach_convoke(session, role).await.map_err(refused(user))?;
+        close_public(session, role, &mut warnings).await.map_err(refused(user))?;
     } else {
-        session.execute("delete from convoke.projects where name = $1", &[&project]).await.map_err(failed(&user))?;
+        session.execute("delete from convoke.projects where name = $1", &[&project]).await.map_err(refused(user))?;
     }
-    session.execute("select pg_advisory_unlock($1)", &[&LOCK]).await.map_err(failed(&user))?;
-    Ok(Provisioned { app, role, keys: Keys { cursor }, warnings })
+    Ok(Provisioned { app, role, keys: Keys { cursor: secrets.cursor }, warnings })
+}
+
+fn refused(user: &str) -> impl FnOnce(tokio_postgres::Error) -> SyncError {
+    let user = user.to_owned();
+    move |source| SyncError::Bootstrap { user, source }
 }
 
 pub(crate) fn check_name(project: &str) -> Result<(), SyncError> {
     let reserved = ["convoke", "information_schema", "public"].contains(&project) || project.starts_with("pg_");
     if reserved { Err(SyncError::Reserved(project.to_owned())) } else { Ok(()) }
-}
-
-/// The schema's comment holds the digest of what made it.
-async fn make_schema(session: &Session) -> Result<(), tokio_postgres::Error> {
-    let stamp = format!("Convoke's own; {}", &sha256(convoke_sql::bootstrap().as_bytes())[..16]);
-    let row = session
-        .query_opt("select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'convoke'", &[])
-        .await?;
-    if row.is_some_and(|row| row.get::<_, Option<String>>(0).as_deref() == Some(stamp.as_str())) {
-        return Ok(());
-    }
-    // One batch is one transaction.
-    let sql = format!(
-        "{};\ncomment on schema convoke is {}",
-        convoke_sql::bootstrap().trim_end().trim_end_matches(';'),
-        quote_literal(&stamp)
-    );
-    session.run(&sql).await
 }
 
 /// The role uses Convoke's functions, and none of its tables.

@@ -7,6 +7,7 @@ use convoke_postgres::{Config, Tls};
 use tokio_postgres::Client;
 
 use crate::SyncError;
+use crate::error::ReadOnly;
 
 /// The oldest Postgres that the host takes, as Postgres counts.
 const VERSION_NUMBER_MIN: u32 = 150_000;
@@ -37,8 +38,7 @@ impl Session {
             .client
             .batch_execute(
                 "set search_path to ''; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; \
-                 set client_min_messages = error; set jit = off; set extra_float_digits = 3; \
-                 set default_transaction_read_only = off",
+                 set client_min_messages = error; set jit = off; set extra_float_digits = 3",
             )
             .await
             .map_err(SyncError::statement("prepare a session"))?;
@@ -55,6 +55,18 @@ impl Session {
         match number.parse::<u32>() {
             Ok(number) if number < VERSION_NUMBER_MIN => Err(SyncError::Version { found }),
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses a server that takes no writes. Somebody has decided that it should not, so it is not overridden.
+    pub(crate) async fn check_writable(&self) -> Result<(), SyncError> {
+        const READ_ONLY: &str = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+        let row = self.client.query_one(READ_ONLY, &[]).await;
+        let row = row.map_err(SyncError::statement("tell whether it takes writes"))?;
+        match (row.get(0), row.get(1)) {
+            (true, _) => Err(SyncError::ReadOnly(ReadOnly::Standby)),
+            (false, true) => Err(SyncError::ReadOnly(ReadOnly::Setting)),
+            (false, false) => Ok(()),
         }
     }
 

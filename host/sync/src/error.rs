@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use convoke_postgres::{ConnectError, Pooler};
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 
 use crate::plan::Plan;
 use crate::problem::Problem;
@@ -25,7 +26,28 @@ pub enum SyncError {
         #[source]
         source: tokio_postgres::Error,
     },
-    #[error("a key in `convoke.keys` has not 32 bytes")]
+    #[error("the database is read-only: {0}")]
+    ReadOnly(ReadOnly),
+    #[error(
+        "the schema `convoke` of this database is newer than this program: it has migration {found}, applied by {by}, \
+         and this program knows {known}"
+    )]
+    Newer { found: i32, by: String, known: usize },
+    #[error(
+        "the schema `convoke` of this database went another way than this program's: migration {number} is `{found}`, \
+         applied by {by}, and this program's is `{known}`{}",
+        if found == known { " with other content" } else { "" }
+    )]
+    OtherMigration { number: i32, found: String, known: &'static str, by: String },
+    #[error("the schema `convoke` of this database has migration {later}, and not the earlier one `{missing}`")]
+    MissingMigration { missing: &'static str, later: i32 },
+    #[error("migration `{file}` of the schema `convoke` failed and was undone")]
+    Migration {
+        file: &'static str,
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    #[error("`convoke.keys` lacks a key, or one has not 32 bytes")]
     Key,
     #[error("Postgres refused to {what}")]
     Statement {
@@ -62,6 +84,15 @@ pub enum SyncError {
     Stopped { done: usize, total: usize },
 }
 
+/// Why a database takes no writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReadOnly {
+    #[error("the server is a standby, which follows another one")]
+    Standby,
+    #[error("`default_transaction_read_only` is on")]
+    Setting,
+}
+
 impl SyncError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -83,9 +114,21 @@ impl SyncError {
             Self::Locked { .. } => {
                 "wait until they are done, or end them with `select pg_terminate_backend(PID)`, then run the sync again"
             }
+            Self::ReadOnly(ReadOnly::Standby) => "name the address of the primary",
+            Self::ReadOnly(ReadOnly::Setting) => {
+                "set it to `off` for the database, the user or the server; some providers turn it on while the disk is full"
+            }
+            Self::Newer { .. } => "use the program that moved it on, or a newer one",
+            Self::OtherMigration { .. } => {
+                "use the program that applied it; a migration is never changed, so this one or that one was not released"
+            }
+            Self::MissingMigration { .. } => "restore the table `convoke.migrations` from a backup",
+            Self::Migration { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                "others hold what it changes for long: wait until they are done, then start again"
+            }
             Self::Key => "restore the table `convoke.keys` from a backup",
             Self::Stopped { .. } => "run the sync again: it goes on where it stopped",
-            Self::Statement { .. } | Self::Problems(_) | Self::Step { .. } => return None,
+            Self::Statement { .. } | Self::Problems(_) | Self::Step { .. } | Self::Migration { .. } => return None,
         };
         Some(hint.to_owned())
     }

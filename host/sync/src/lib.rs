@@ -1,6 +1,6 @@
 //! Bringing a database to a project's schema, without ever losing anything.
 //!
-//! [`bootstrap`] makes the schema `convoke` and the project's role; [`plan`] compares the declared schema with the live
+//! [`bootstrap`] moves the schema `convoke` on by its migrations and makes the project's role; [`plan`] compares the declared schema with the live
 //! one, looks at the data, and says what it would do; [`apply`] does it, step by step, and keeps a log; [`drift`] names
 //! what somebody changed by hand. A [`SyncPlan`] is made for one state of the database and refused in any other.
 //!
@@ -24,6 +24,7 @@ mod holders;
 mod incarnation;
 mod inspect;
 mod log;
+mod migrations;
 mod orphans;
 mod plan;
 mod planner;
@@ -38,7 +39,7 @@ pub use advance::advance;
 pub use apply::{Applied, ApplyOptions, Caller, Progress, apply};
 pub use bootstrap::{Keys, Provisioned, Warning, bootstrap};
 pub use drift::{Change, Drift, drift};
-pub use error::SyncError;
+pub use error::{ReadOnly, SyncError};
 pub use incarnation::incarnation;
 pub use inspect::{Inspection, inspect};
 pub use plan::{Class, Hazard, Orphan, OrphanKind, Plan as SyncPlan, Step, Work};

@@ -74,6 +74,9 @@ pub(crate) async fn make(
         let said: Vec<_> = problems.iter().map(|problem| (problem.table.clone(), problem.field.clone())).collect();
         let more = documents::problems(&view).await?.into_iter();
         problems.extend(more.filter(|problem| !said.contains(&(problem.table.clone(), problem.field.clone()))));
+        if !registry.pending.is_empty() {
+            notes.push(format!("the schema `convoke` is moved on first: {}", registry.pending.join(", ")));
+        }
     } else {
         notes.push("the schema `convoke` and the project's role are made first".to_owned());
     }

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::connect::Session;
 use crate::declared::{self, Kind, Object};
-use crate::{SyncError, hash, role};
+use crate::{SyncError, hash, migrations, role};
 
 /// The numbers of a project's tables, which their ids carry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,8 +38,10 @@ pub(crate) struct Recorded {
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    /// Whether the schema `convoke` is there and of this version of the host.
+    /// Whether the schema `convoke` is there.
     pub(crate) bootstrapped: bool,
+    /// The migrations that it lacks.
+    pub(crate) pending: Vec<&'static str>,
     /// The role of the project; none where there can be none.
     pub(crate) role: Option<String>,
     pub(crate) numbers: Numbers,
@@ -57,6 +59,7 @@ impl Registry {
         if !bootstrapped {
             return Ok(Self { role: Some(role::usual_name(project)), ..Self::default() });
         }
+        let pending = migrations::pending(session, migrations::ALL).await?;
         let given: [&(dyn ToSql + Sync); 1] = [&project];
         let role = session.query_opt("select role from convoke.projects where name = $1", &given);
         let numbers = session.query("select name, number from convoke.tables where project = $1", &given);
@@ -76,6 +79,7 @@ impl Registry {
         });
         Ok(Self {
             bootstrapped,
+            pending: pending.iter().map(|migration| migration.file).collect(),
             role: role.map(|row| row.get(0)),
             numbers: numbers_of(&numbers),
             objects: objects.collect(),

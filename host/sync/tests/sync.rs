@@ -6,6 +6,8 @@ mod access;
 mod apply;
 #[path = "sync/failures.rs"]
 mod failures;
+#[path = "sync/migrations.rs"]
+mod migrations;
 #[path = "sync/poolers.rs"]
 mod poolers;
 #[path = "sync/support.rs"]

@@ -48,8 +48,8 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
         convoke_sync::bootstrap(&admin, "demo").await.expect("provisioned");
         let (psql, connection) = admin.connect().await.expect("a connection");
         tokio::spawn(connection);
-        // As the version before left it.
-        let before = "drop function convoke.forget; comment on schema convoke is 'Convoke''s own; 0000000000000000'";
+        // As a host from before migrations left it.
+        let before = "drop function convoke.forget; drop table convoke.migrations";
         psql.batch_execute(before).await.expect("an older schema");
         let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("upgraded");
         assert!(provisioned.role.is_some(), "the project's role may forget");

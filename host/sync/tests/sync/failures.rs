@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{Database, connect, demo, empty, notes, object, options, run, schema};
 
 /// The message of an error as the command line prints it.
-fn message(error: &SyncError) -> String {
+pub(crate) fn message(error: &SyncError) -> String {
     let mut text = error.to_string();
     if let Some(hint) = error.hint() {
         text.push_str("\nhint: ");

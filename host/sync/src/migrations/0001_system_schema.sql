@@ -1,3 +1,5 @@
+-- The schema `convoke` as it was before there were migrations. It changes nothing where its objects are there, so that a
+-- database that was made without migrations is taken over as it is. Later migrations need not be repeatable.
 create schema if not exists convoke;
 
 -- The number of a table is part of every id of its rows, so it is given once and never used again.
