@@ -11,7 +11,7 @@ use convoke_model::{
     Code, Database, DatabaseError, Failure, FunctionPath, Kind, Limits, Observed, Upcast, decode_convex,
     whole_floats_to_integers,
 };
-use convoke_store::{CallDatabase, CallOptions, HeldSnapshot, Isolation, NoteReads, RequestKey, SharedSnapshot, Store};
+use convoke_store::{CallDatabase, CallOptions, HeldSnapshot, Isolation, NoteReads, Receipt, SharedSnapshot, Store};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ pub struct Observe {
     /// The journal of an earlier run of the same query.
     pub journal: Option<String>,
     /// Under which a mutation happens once, however often it is sent.
-    pub key: Option<RequestKey>,
+    pub key: Option<Receipt>,
     /// What a query reads. Where it has come to an end, a snapshot of the query's own: [`Observed::snapshot`] tells.
     pub snapshot: Option<SharedSnapshot>,
 }
@@ -280,7 +280,7 @@ impl Invoker {
                 .filter(|_| isolation == Isolation::Snapshot)
                 .map(|observe| NoteReads { journal: observe.journal.clone(), snapshot }),
             position: run.observe.is_some(),
-            key: run.observe.and_then(|observe| observe.key),
+            key: run.observe.and_then(|observe| observe.key.clone()),
         };
         Box::new(self.inner.store.call(Arc::clone(run.deployment.tables()), options))
     }

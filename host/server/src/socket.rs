@@ -19,7 +19,7 @@ use convoke_convex::{
 use convoke_invoke::{Answer, Observe, Request};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Failure, Kind};
-use convoke_store::RequestKey;
+use convoke_store::Receipt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -238,7 +238,12 @@ impl Conversation {
         }
         self.running += 1;
         let (live, report) = (self.live.clone(), self.report.clone());
-        let key = RequestKey { session: self.session_id, request: call.request_id };
+        let key = Receipt {
+            scope: self.session_id.to_string().into(),
+            key: call.request_id.to_string().into(),
+            digest: Receipt::digest(&call.path, &call.args),
+            fresh: false,
+        };
         tokio::spawn(async move {
             let request = Request { kind: Kind::Mutation, path: &call.path, args: &call.args, encoded: false };
             let observe = Observe { key: Some(key), ..Observe::default() };

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::Store;
 use crate::pipeline::{Around, Connection};
+use crate::receipt::Receipt;
 use crate::snapshot::{SharedSnapshot, Taken, Turn};
 use crate::writes::{Control, Writes};
 
@@ -42,7 +43,7 @@ pub struct CallOptions {
     /// Whether to ask where in the log the commit lies.
     pub position: bool,
     /// Under which a mutation's result is kept, so that it happens once however often it is sent.
-    pub key: Option<RequestKey>,
+    pub key: Option<Receipt>,
 }
 
 /// How reads are noted.
@@ -53,13 +54,6 @@ pub struct NoteReads {
     /// A snapshot to read, in the place of one of the run's own. Where it has come to an end, the run reads one of its
     /// own after all: [`Observed::snapshot`] tells.
     pub snapshot: Option<SharedSnapshot>,
-}
-
-/// A request of a client's session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestKey {
-    pub session: Uuid,
-    pub request: u32,
 }
 
 /// One run's reads and writes. Dropping it before [`Database::commit`] undoes the writes.
@@ -288,9 +282,8 @@ impl CallDatabase {
     /// # Errors
     /// As a read.
     pub async fn recall(&mut self) -> Result<Option<String>, DatabaseError> {
-        let Some(key) = self.options.key else { return Ok(None) };
-        let project = &self.store.inner.project;
-        let statement = convoke_sql::recall(project, key.session, i64::from(key.request));
+        let Some((session, request)) = self.request() else { return Ok(None) };
+        let statement = convoke_sql::recall(&self.store.inner.project, session, request);
         let rows = self.read(statement).await?;
         let unreadable = |error| crate::error::explain(&error, crate::error::Phase::BeforeCommit);
         rows.first().map_or(Ok(None), |row| row.try_get(0).map_err(unreadable))
@@ -298,11 +291,16 @@ impl CallDatabase {
 
     /// Keeps the result of this run under the call's key, to be committed with it.
     pub fn remember(&mut self, result: &str) {
-        if let Some(key) = self.options.key {
-            let project = &self.store.inner.project;
-            let statement = convoke_sql::remember(project, key.session, i64::from(key.request), result);
+        if let Some((session, request)) = self.request() {
+            let statement = convoke_sql::remember(&self.store.inner.project, session, request, result);
             self.writes.other(statement);
         }
+    }
+
+    /// The receipt's columns, which know numbered requests of sessions only.
+    fn request(&self) -> Option<(Uuid, i64)> {
+        let Receipt { scope, key, .. } = self.options.key.as_ref()?;
+        Some((scope.parse().ok()?, key.parse().ok()?))
     }
 
     fn begin_savepoint(&mut self) -> Result<u32, DatabaseError> {

@@ -12,15 +12,17 @@ mod forget;
 mod pipeline;
 mod pool;
 mod reads;
+mod receipt;
 mod shape;
 mod snapshot;
 mod statement;
 mod unmanaged;
 mod writes;
 
-pub use call::{CallDatabase, CallOptions, Isolation, NoteReads, RequestKey};
+pub use call::{CallDatabase, CallOptions, Isolation, NoteReads};
 pub use error::StoreError;
 pub use fill::Filled;
 pub use forget::Forgotten;
 pub use pool::{Store, StoreOptions};
+pub use receipt::Receipt;
 pub use snapshot::{HeldSnapshot, SharedSnapshot};

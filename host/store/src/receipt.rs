@@ -1,0 +1,53 @@
+//! What makes a mutation happen once, however often it is sent.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Under which a mutation leaves a receipt: what it was, and what it returned. A call with the receipt's scope and key
+/// is the same call sent again if its digest is the same, and somebody's mistake if it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose keys these are: a client's session, say. Keys of different scopes have nothing to do with each other.
+    pub scope: Arc<str>,
+    /// The call within its scope: a request's number, or a key of the caller's own choice.
+    pub key: Arc<str>,
+    /// Of what is called: see [`Receipt::digest`].
+    pub digest: [u8; 32],
+    /// The caller knows that this was not sent before, so there is no receipt to look up. Where it is wrong, the call is
+    /// undone and the receipt looked up after all.
+    pub fresh: bool,
+}
+
+impl Receipt {
+    /// The SHA-256 over a function's canonical path and its arguments, a JSON object. Neither the order of names nor
+    /// white space matters.
+    pub fn digest(path: &str, args: &str) -> [u8; 32] {
+        // Objects of `serde_json` are sorted by name. What is no JSON is refused elsewhere, and is itself until then.
+        let args = serde_json::from_str::<Value>(args).map_or_else(|_| args.to_owned(), |args| args.to_string());
+        let mut digest = Sha256::new();
+        // Who calls is a part of what is called: nobody, until callers have identities.
+        for part in ["", path, &args] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_of_what_is_meant() {
+        let digest = Receipt::digest("a:b", r#"{"x":1,"y":[2]}"#);
+        assert_eq!(digest, Receipt::digest("a:b", "{ \"y\": [2], \"x\": 1 }"));
+        for (path, args) in
+            [("a:c", r#"{"x":1,"y":[2]}"#), ("a:b", r#"{"x":1,"y":[3]}"#), ("a:b{", r#""x":1,"y":[2]}"#)]
+        {
+            assert_ne!(digest, Receipt::digest(path, args), "{path} {args}");
+        }
+    }
+}
