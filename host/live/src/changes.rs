@@ -110,6 +110,15 @@ fn row(table: &Table, relation: &Relation, tuple: &Tuple) -> Option<Row> {
 }
 
 impl Written {
+    /// Memory that it takes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let data = match &self.what {
+            What::Insert(row) | What::Update { row, .. } => row.data.as_ref().map_or(0, Fields::bytes),
+            What::Delete(_) | What::All => 0,
+        };
+        size_of::<Self>() + self.schema.len() + self.relation.len() + data
+    }
+
     /// For the log: the document or the relation that was written.
     pub(crate) fn subject(&self) -> String {
         let id = match &self.what {

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use convoke_feed::Snapshot;
 use convoke_model::Failure;
 
+use crate::memory::Held;
+
 /// A query with its arguments: what subscribers share one evaluation of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueryKey {
@@ -32,25 +34,56 @@ pub struct Evaluation {
     pub from: u64,
     /// Equal for results that a client cannot tell apart.
     pub hash: u64,
-    /// The result in the words of a protocol, made by whoever needs it first, and shared.
-    pub rendered: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// The function's path.
     pub path: Arc<str>,
     /// Which transactions it contains; none where it read nothing.
     pub snapshot: Option<Snapshot>,
-    /// Whether a plain caller has to be given a run of his own.
-    pub(crate) volatile: bool,
+    pub(crate) verdict: Verdict,
+    /// The result in the form of a protocol.
+    rendered: OnceLock<Arc<dyn Any + Send + Sync>>,
+    held: Held,
+}
+
+/// What a run says of its query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The result, which a plain caller may be given too.
+    Result,
+    /// The result, of which a plain caller has to be given a run of his own.
+    Volatile,
+    /// Nothing: the system failed it.
+    Failed,
+}
+
+/// What a run gave, before it is known how much memory that takes.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) path: Arc<str>,
+    pub(crate) result: Result<String, Failure>,
+    pub(crate) log: Vec<String>,
+    pub(crate) journal: Option<String>,
+    pub(crate) from: u64,
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) verdict: Verdict,
+}
+
+impl Outcome {
+    /// A run that the system has failed.
+    pub(crate) fn failed(path: Arc<str>, failure: Failure) -> Self {
+        let verdict = Verdict::Failed;
+        Self { path, result: Err(failure), log: Vec::new(), journal: None, from: 0, snapshot: None, verdict }
+    }
+
+    /// Memory that it takes, without its read set.
+    pub(crate) fn bytes(&self) -> usize {
+        let result = self.result.as_ref().map_or(256, String::len);
+        result + self.log.iter().map(String::len).sum::<usize>() + self.journal.as_ref().map_or(0, String::len)
+    }
 }
 
 impl Evaluation {
-    pub(crate) fn new(
-        path: Arc<str>,
-        result: Result<String, Failure>,
-        log: Vec<String>,
-        journal: Option<String>,
-        from: u64,
-        snapshot: Option<Snapshot>,
-    ) -> Self {
+    pub(crate) fn new(outcome: Outcome, held: Held) -> Self {
+        let Outcome { path, result, log, journal, from, snapshot, verdict } = outcome;
         let mut hasher = DefaultHasher::new();
         match &result {
             Ok(text) => (0, text).hash(&mut hasher),
@@ -66,16 +99,32 @@ impl Evaluation {
             journal: journal.map(Arc::from),
             from,
             hash: hasher.finish(),
-            rendered: OnceLock::new(),
             path,
             snapshot,
-            volatile: false,
+            verdict,
+            rendered: OnceLock::new(),
+            held,
         }
     }
 
-    /// Memory that it holds, roughly.
+    /// The result in the form of a protocol, made by whoever needs it first, and shared; none where there is one of
+    /// another type.
+    pub fn rendered<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        let made = self.rendered.get_or_init(|| {
+            // The same text once more, nearly.
+            self.held.grow(self.result.as_ref().map_or(256, |text| text.len()));
+            Arc::new(make())
+        });
+        Arc::clone(made).downcast().ok()
+    }
+
+    /// Whether it may be given to plain callers.
+    pub(crate) fn may_be_shared(&self) -> bool {
+        self.verdict == Verdict::Result && self.result.is_ok()
+    }
+
+    /// Memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        let result = self.result.as_ref().map_or(256, |text| text.len());
-        result + self.log.iter().map(String::len).sum::<usize>() + 256
+        self.held.bytes()
     }
 }

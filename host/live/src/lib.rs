@@ -20,32 +20,40 @@
 //!   statement fails or calls a function in `from`, anything at all;
 //! - a read that failed, for all that it selects;
 //! - `truncate`, for whatever read the table;
-//! - a query that takes longer than 4,096 transactions: which of those before matter is not known any more;
+//! - a query that takes longer than 4,096 transactions, than 32 MiB of what they wrote, or than a minute: which of those
+//!   before matter is not known any more;
 //! - a deploy, and an interruption of the feed: everything, once.
 //!
 //! Limits: a transaction with `synchronous_commit = off` may be shown up to a moment before its own position. While the
 //! feed is down, several queries are shown together only where they were run at the same position. Partitions of
 //! tables of somebody else's may be emptied behind a snapshot.
 //!
-//! Invariant: knows neither HTTP nor SQL nor components; runs functions through `invoke`, hears of changes from `feed`.
+//! Invariant: knows neither HTTP nor SQL nor components; runs functions through `invoke`, follows changes by `feed`.
 
 mod changes;
+mod due;
 mod evaluation;
 mod history;
 mod index;
 mod live;
+mod memory;
 mod metrics;
 mod moments;
+mod queue;
+mod reader;
 mod rounds;
+mod runner;
 mod state;
 mod timestamp;
+mod together;
 mod waiting;
 mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
 pub use index::{Hits, ReadSetIndex, Reason, Row, RowChange};
-pub use live::{CATCH_UP_MAX, Live, LiveOptions, QueryAnswer, Run};
+pub use live::{CATCH_UP_MAX, Live, LiveLimits, LiveOptions, QueryAnswer};
 pub use metrics::{Gauges, LiveMetrics};
+pub use rounds::Run;
 pub use state::Received;
 pub use timestamp::Incarnation;
 pub use watch::{View, Watcher};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use convoke_deploy::Deployments;
 use convoke_feed::{Feed, FeedEvent, FeedMetrics, FeedOptions, PositionRequest};
@@ -12,15 +12,17 @@ use convoke_invoke::{Answer, Invoker, Observe, Request};
 use convoke_model::{Code, Failure, FunctionPath};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::{Written, written};
 use crate::evaluation::{Evaluation, QueryKey};
+use crate::memory::Memory;
 use crate::metrics::{Gauges, LiveMetrics};
 use crate::moments::Moments;
-use crate::rounds::Queue;
-use crate::state::{Effects, Received, State};
+use crate::rounds::{Rounds, Run};
+use crate::runner::Functions;
+use crate::state::{Bounds, Effects, State};
 use crate::timestamp::Incarnation;
 
 /// How a host's live queries are set up.
@@ -30,10 +32,27 @@ pub struct LiveOptions {
     /// The Postgres schema of the project's tables.
     pub project: String,
     pub incarnation: Incarnation,
-    /// Memory for results without a subscriber.
-    pub cache_bytes_max: usize,
+    pub limits: LiveLimits,
     /// Rounds of queries that run at a time for subscribers, each with a connection.
     pub rounds_max: usize,
+}
+
+/// How much a host's live queries may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveLimits {
+    /// Memory for results without a subscriber.
+    pub cache_bytes_max: usize,
+    /// Memory for all results with what they have read, whoever holds them: the cache, subscriptions, and readers that are
+    /// slow. A result that has no room is made again later.
+    pub results_bytes_max: usize,
+    /// Subscriptions of all clients together. One that is idle takes about 6 KiB with 50 rows.
+    pub subscriptions_max: usize,
+}
+
+impl Default for LiveLimits {
+    fn default() -> Self {
+        Self { cache_bytes_max: 64 << 20, results_bytes_max: 256 << 20, subscriptions_max: 131_072 }
+    }
 }
 
 /// The live queries of a host. Cheap to clone.
@@ -44,35 +63,23 @@ pub struct Live {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Arc<Mutex<State>>,
     pub(crate) request: PositionRequest,
     pub(crate) invoker: Invoker,
     deployments: Arc<Deployments>,
     project: String,
     incarnation: Incarnation,
-    pub(crate) queue: Mutex<Queue>,
+    pub(crate) rounds: Arc<Rounds>,
     /// Views that are made apart from the queue, at a time.
     pub(crate) together: Semaphore,
     pub(crate) moments: Mutex<Moments>,
-    pub(crate) metrics: LiveMetrics,
+    pub(crate) metrics: Arc<LiveMetrics>,
     feed: Arc<FeedMetrics>,
     /// Queries that were asked for once: what is asked for again is worth keeping.
     seen: Mutex<Seen>,
     /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
-    pub(crate) volatile: Mutex<HashSet<Arc<str>>>,
-    next_subscription: AtomicU64,
-    /// Who wants to hear of every run.
-    pub(crate) runs: Mutex<Option<UnboundedSender<Run>>>,
-}
-
-/// One run of a query for those who are subscribed to it.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// The same for all runs of a query, until nobody wants it any more.
-    pub entry: u64,
-    pub key: QueryKey,
-    pub evaluation: Arc<Evaluation>,
-    pub received: Received,
+    pub(crate) volatile: Arc<Mutex<HashSet<Arc<str>>>>,
+    next_number: AtomicU64,
 }
 
 /// Hashes of queries, in two generations.
@@ -94,22 +101,29 @@ impl Live {
     /// Outside of a runtime of tokio.
     pub fn start(invoker: Invoker, deployments: Arc<Deployments>, options: LiveOptions) -> Self {
         let feed = Feed::start(options.feed);
+        let LiveLimits { cache_bytes_max, results_bytes_max, subscriptions_max } = options.limits;
+        let state = Arc::new(Mutex::new(State::new(Bounds { cache_bytes_max, subscriptions_max })));
+        let (metrics, volatile) = (Arc::<LiveMetrics>::default(), Arc::default());
+        let (request, volatile_too) = (feed.position_request(), Arc::clone(&volatile));
+        let runner = Arc::new(Functions { invoker: invoker.clone(), request, volatile: volatile_too });
+        let memory = Memory::new(results_bytes_max);
+        let rounds =
+            Rounds::new(Arc::clone(&state), runner, memory, Arc::clone(&metrics), options.rounds_max);
         let inner = Arc::new(Inner {
-            state: Mutex::new(State::new(options.cache_bytes_max)),
+            state,
+            rounds: Arc::new(rounds),
             request: feed.position_request(),
             invoker,
             deployments,
             project: options.project,
             incarnation: options.incarnation,
-            queue: Mutex::new(Queue::new(options.rounds_max)),
             together: Semaphore::new(TOGETHER_MAX),
             moments: Mutex::default(),
-            metrics: LiveMetrics::default(),
+            metrics,
             feed: feed.metrics(),
             seen: Mutex::default(),
-            volatile: Mutex::default(),
-            next_subscription: AtomicU64::new(0),
-            runs: Mutex::default(),
+            volatile,
+            next_number: AtomicU64::new(0),
         });
         tokio::spawn(follow(Arc::downgrade(&inner), feed));
         Self { inner }
@@ -131,8 +145,8 @@ impl Live {
         state.position.max(state.committed)
     }
 
-    /// Whether all that committed before a position has been heard of.
-    pub fn has_heard(&self, position: u64) -> bool {
+    /// Whether all that committed before a position is known.
+    pub fn has_reached(&self, position: u64) -> bool {
         self.inner.state.lock().position >= position
     }
 
@@ -166,12 +180,12 @@ impl Live {
             return QueryAnswer::Ran(self.inner.invoker.run(request).await);
         }
         match self.run_shared(&key).await {
-            Some(evaluation) if evaluation.result.is_ok() && !evaluation.volatile => QueryAnswer::Kept(evaluation),
+            Some(evaluation) if evaluation.may_be_shared() => QueryAnswer::Kept(evaluation),
             _ => QueryAnswer::Ran(self.inner.invoker.run(request).await),
         }
     }
 
-    /// Waits until all that committed before a position has been heard of, so that what is read then shows it.
+    /// Waits until all that committed before a position is known, so that what is read then shows it.
     ///
     /// # Errors
     /// When that does not happen in time: the position is of another database, or of before a restore.
@@ -179,7 +193,7 @@ impl Live {
         if self.newest() >= position {
             return Ok(());
         }
-        self.inner.heard_of(position).await
+        self.inner.reached(position).await
     }
 
     /// The key of a query; none where it is no query of the project's.
@@ -198,7 +212,7 @@ impl Live {
     pub fn redeployed(&self) {
         self.inner.volatile.lock().clear();
         let effects = self.inner.state.lock().expire_all();
-        self.inner.take(effects);
+        self.inner.rounds.take(effects);
     }
 
     /// Prometheus' text.
@@ -210,6 +224,8 @@ impl Live {
                 subscriptions: state.subscriptions(),
                 queries: state.entries.len(),
                 cached_bytes: state.cached_bytes(),
+                history_bytes: state.history_bytes(),
+                results_bytes: self.inner.rounds.memory.bytes(),
             }
         };
         self.inner.metrics.render(gauges, out);
@@ -227,7 +243,7 @@ impl Live {
     /// Tells of every run from now on, to the newest listener alone: which there were, and so which were needless.
     pub fn runs(&self) -> UnboundedReceiver<Run> {
         let (sender, receiver) = unbounded_channel();
-        *self.inner.runs.lock() = Some(sender);
+        self.inner.rounds.listen(sender);
         receiver
     }
 
@@ -240,8 +256,9 @@ impl Live {
         self.inner.state.lock().streaming
     }
 
-    pub(crate) fn next_subscription(&self) -> u64 {
-        self.inner.next_subscription.fetch_add(1, Relaxed)
+    /// A number that no watcher and no subscription has had.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.inner.next_number.fetch_add(1, Relaxed)
     }
 
     /// A result that holds now, and shows what was committed on this host.
@@ -251,7 +268,7 @@ impl Live {
             let wanted = state.committed.max(at_least);
             let entry = state.find(key)?;
             let current = Arc::clone(entry.current.as_ref().filter(|_| entry.until.is_none())?);
-            if !state.streaming || current.result.is_err() || current.volatile {
+            if !state.streaming || !current.may_be_shared() {
                 return None;
             }
             let wanted = wanted.max(entry.from);
@@ -273,23 +290,15 @@ impl Live {
 
     /// Runs a query, or joins a run that goes on; the result is kept while it holds.
     async fn run_shared(&self, key: &QueryKey) -> Option<Arc<Evaluation>> {
-        let notify = Arc::new(Notify::new());
-        let (id, begins, committed) = {
+        let (due, run, committed) = {
             let mut state = self.inner.state.lock();
-            let id = state.entry(key);
-            if let Some(entry) = state.entries.get_mut(&id) {
-                entry.waiting.push(Arc::clone(&notify));
-            }
-            (id, state.begin_run(id), state.committed)
+            let (due, run) = state.join(key);
+            (due, run, state.committed)
         };
-        if begins {
-            self.inner.run(&[id]);
-        }
-        notify.notified().await;
-        let state = self.inner.state.lock();
-        let current = state.entries.get(&id)?.current.clone()?;
+        self.inner.rounds.run(due.as_slice());
+        let evaluation = run.await.ok()?;
         // One that began before the last commit of this host does not show it.
-        (current.from >= committed).then_some(current)
+        (evaluation.from >= committed).then_some(evaluation)
     }
 
     fn seen_before(&self, key: &QueryKey) -> bool {
@@ -314,8 +323,8 @@ pub enum QueryAnswer {
 }
 
 impl Inner {
-    /// Waits until all that committed before a position has been heard of, so that what is read then shows it.
-    pub(crate) async fn heard_of(&self, position: u64) -> Result<(), Failure> {
+    /// Waits until all that committed before a position is known, so that what is read then shows it.
+    pub(crate) async fn reached(&self, position: u64) -> Result<(), Failure> {
         let notify = Arc::new(Notify::new());
         {
             let mut state = self.state.lock();
@@ -342,6 +351,7 @@ async fn follow(inner: std::sync::Weak<Inner>, mut feed: Feed) {
             Err(_) => continue,
         };
         let Some(inner) = inner.upgrade() else { return };
+        inner.state.lock().advance_clock(Instant::now());
         let effects = match event {
             FeedEvent::Started(started) => inner.state.lock().start(started.position),
             FeedEvent::Position(position) => inner.state.lock().advance(position),
@@ -363,6 +373,6 @@ async fn follow(inner: std::sync::Weak<Inner>, mut feed: Feed) {
                 })
             }
         };
-        inner.take(effects);
+        inner.rounds.take(effects);
     }
 }

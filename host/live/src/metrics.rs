@@ -28,6 +28,10 @@ pub struct Gauges {
     /// Queries whose result is kept, subscribed or not.
     pub queries: usize,
     pub cached_bytes: usize,
+    /// All results, whoever holds them.
+    pub results_bytes: usize,
+    /// What recent transactions wrote.
+    pub history_bytes: usize,
 }
 
 impl LiveMetrics {
@@ -55,6 +59,10 @@ impl LiveMetrics {
         line("convoke_subscriptions", "gauge", "Open subscriptions.", gauges.subscriptions as u64);
         line("convoke_live_queries", "gauge", "Queries whose result is kept.", gauges.queries as u64);
         line("convoke_query_cache_bytes", "gauge", "Results kept without a subscriber.", gauges.cached_bytes as u64);
+        let results = gauges.results_bytes as u64;
+        line("convoke_live_results_bytes", "gauge", "All results of queries, whoever holds them.", results);
+        let history = gauges.history_bytes as u64;
+        line("convoke_live_history_bytes", "gauge", "What recent transactions wrote, kept for comparison.", history);
         line("convoke_query_cache_hits_total", "counter", "Queries answered without a run.", self.cache_hits());
         let misses = self.cache_misses.load(Relaxed);
         line("convoke_query_cache_misses_total", "counter", "Queries that had to run.", misses);

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use convoke_model::Failure;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::live::Live;
+use crate::reader::Subscriber;
 
 /// Queries that change all the time may never hold together. After this, a view of them is made apart, and the next one
 /// after this again.
@@ -18,9 +20,13 @@ const APART_AFTER: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Watcher {
     live: Live,
+    /// Among all watchers of the host.
+    number: u64,
     notify: Arc<Notify>,
     /// The subscription of each.
     queries: BTreeMap<u32, u64>,
+    /// Queries that the host does not serve, with what is shown in their place.
+    refused: BTreeMap<u32, Arc<Evaluation>>,
     apart: Arc<Mutex<Apart>>,
 }
 
@@ -45,20 +51,35 @@ pub struct View {
 
 impl Watcher {
     pub fn new(live: Live) -> Self {
-        Self { live, notify: Arc::new(Notify::new()), queries: BTreeMap::new(), apart: Arc::default() }
+        let number = live.next_number();
+        let notify = Arc::new(Notify::new());
+        Self { live, number, notify, queries: BTreeMap::new(), refused: BTreeMap::new(), apart: Arc::default() }
     }
 
     /// Watches one more query; one of the same number is replaced.
-    pub fn add(&mut self, number: u32, key: &QueryKey) {
+    ///
+    /// # Errors
+    /// Where the host serves no more. Views show this in the place of a result, until the query is removed.
+    pub fn add(&mut self, number: u32, key: &QueryKey) -> Result<(), Failure> {
         self.remove(number);
-        let subscription = self.live.next_subscription();
-        let runs = self.live.inner.state.lock().subscribe(key, subscription, Arc::clone(&self.notify));
-        self.queries.insert(number, subscription);
-        self.live.inner.run(runs.as_slice());
+        let subscription = self.live.next_number();
+        let subscriber = Subscriber { subscription, watcher: self.number, notify: Arc::clone(&self.notify) };
+        let subscribed = self.live.inner.rounds.subscribe(key, subscriber);
+        match &subscribed {
+            Ok(()) => {
+                self.queries.insert(number, subscription);
+            }
+            Err(failure) => {
+                let shown = self.live.inner.rounds.failed(key, failure.clone());
+                self.refused.insert(number, shown);
+            }
+        }
         self.notify.notify_one();
+        subscribed
     }
 
     pub fn remove(&mut self, number: u32) {
+        self.refused.remove(&number);
         if let Some(subscription) = self.queries.remove(&number) {
             self.live.inner.state.lock().unsubscribe(subscription);
         }
@@ -73,7 +94,7 @@ impl Watcher {
     /// [`Watcher::changed`] tells when to ask again.
     ///
     /// A position that the log has not reached may never be: that of another database, or of one that was restored.
-    /// [`Live::has_heard`] tells whether it is still waited for; how long is for the caller to say.
+    /// [`Live::has_reached`] tells whether it is still waited for; how long is for the caller to say.
     pub fn view(&self, at_least: u64) -> Option<View> {
         self.view_between(at_least, None)
     }
@@ -81,7 +102,7 @@ impl Watcher {
     /// The same, and not after `at_most`.
     pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
-        let mut results = Vec::with_capacity(self.queries.len());
+        let mut results = Vec::with_capacity(self.queries.len() + self.refused.len());
         let (mut held_from, mut until, mut known) = (0, None::<u64>, u64::MAX);
         let mut stale_from = u64::MAX;
         for (number, subscription) in &self.queries {
@@ -112,7 +133,12 @@ impl Watcher {
         self.apart.lock().since = None;
         let position = until.map_or(known, |until| (until - 1).min(known));
         let position = at_most.map_or(position, |at_most| at_most.min(position));
-        Some(View { position, from: held_from, results })
+        Some(self.with_refused(View { position, from: held_from, results }))
+    }
+
+    fn with_refused(&self, mut view: View) -> View {
+        view.results.extend(self.refused.iter().map(|(number, shown)| (*number, Arc::clone(shown))));
+        view
     }
 
     /// A view that was made apart, if there is one. Has one made where each stale result is one of a run since the results
@@ -125,7 +151,7 @@ impl Watcher {
             && at_most.is_none_or(|at_most| view.position <= at_most)
         {
             apart.since = Some((Instant::now(), held_from));
-            return Some(view);
+            return Some(self.with_refused(view));
         }
         let (since, began_at) = *apart.since.get_or_insert_with(|| (Instant::now(), held_from));
         if since.elapsed() >= APART_AFTER && stale_from > began_at && !apart.running {

@@ -22,6 +22,10 @@ pub enum Code {
     UnknownOutcome,
     /// An idempotency key was used for another call before.
     IdempotencyMismatch,
+    /// The host has as many subscriptions as it serves.
+    SubscriptionLimit,
+    /// The results of the host's live queries take as much memory as they may.
+    LiveMemoryLimit,
 
     MemoryLimit,
     StackLimit,
@@ -49,8 +53,7 @@ impl Code {
             Self::Internal => "INTERNAL",
             Self::Overloaded => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::UnknownOutcome => "UNKNOWN_OUTCOME",
-            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
+        const KNOWN: [Code; 22] = [
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::StackLimit => "STACK_LIMIT",
             Self::TableLimit => "TABLE_LIMIT",
@@ -64,7 +67,7 @@ impl Code {
 
     /// The code of the host's own with this name: a function may pass on what another one met.
     fn known(name: &str) -> Option<&'static Self> {
-        const KNOWN: [Code; 20] = [
+        const KNOWN: [Code; 22] = [
             Code::InvalidArgs,
             Code::Unauthorized,
             Code::Forbidden,
@@ -78,6 +81,8 @@ impl Code {
             Code::DeadlineExceeded,
             Code::UnknownOutcome,
             Code::IdempotencyMismatch,
+            Code::SubscriptionLimit,
+            Code::LiveMemoryLimit,
             Code::MemoryLimit,
             Code::StackLimit,
             Code::TableLimit,
@@ -103,6 +108,8 @@ impl Code {
             Self::RateLimited => 429,
             Self::Overloaded => 503,
             Self::DeadlineExceeded | Self::UnknownOutcome => 504,
+            Self::Overloaded | Self::SubscriptionLimit | Self::LiveMemoryLimit => 503,
+            Self::DeadlineExceeded => 504,
             Self::Internal
             | Self::MemoryLimit
             | Self::StackLimit

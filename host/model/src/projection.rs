@@ -36,6 +36,13 @@ impl Fields {
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|text| &**text)
     }
+
+    /// Memory that they take, roughly.
+    pub fn bytes(&self) -> usize {
+        // A map's node is half empty at the worst.
+        let entry = 2 * (size_of::<String>() + size_of::<Box<str>>());
+        self.0.iter().map(|(name, text)| name.len() + text.len() + entry).sum()
+    }
 }
 
 /// What a read with `fields` looks at: these, those of its index and those of its filter; in the order of their names,

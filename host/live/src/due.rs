@@ -1,0 +1,73 @@
+//! A query that is due: for whom, why, and how often in vain.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+use crate::reader::{EntryId, Reader};
+
+/// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
+pub(crate) const VISIBLE_FIRST: Duration = Duration::from_micros(500);
+const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
+/// After a failure of the system, cut at random: what failed together is not tried again together.
+const FAILED_FIRST: Duration = Duration::from_millis(250);
+const FAILED_LONGEST: Duration = Duration::from_secs(5);
+
+/// Why a query is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Somebody has no result of it yet.
+    First,
+    /// Its result is stale.
+    Again,
+}
+
+/// A query that is to be run.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) id: EntryId,
+    pub(crate) path: Arc<str>,
+    /// In whose turn.
+    pub(crate) reader: Reader,
+    pub(crate) wanted: Wanted,
+    /// How long to wait for a snapshot that is new enough, the next time.
+    visible: Duration,
+    failing: Option<Box<Failing>>,
+}
+
+/// Runs of a query that the system has failed, one after another.
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    pauses: ExponentialBackoff,
+}
+
+impl Due {
+    pub(crate) fn new(id: EntryId, path: Arc<str>, reader: Reader, wanted: Wanted) -> Self {
+        Self { id, path, reader, wanted, visible: VISIBLE_FIRST, failing: None }
+    }
+
+    /// Its run went well, and it is to be run once more.
+    pub(crate) fn once_more(self) -> Self {
+        Self { wanted: Wanted::Again, visible: VISIBLE_FIRST, failing: None, ..self }
+    }
+
+    /// Its snapshot was too old: how long to wait for another one.
+    pub(crate) fn pause_until_visible(&mut self) -> Duration {
+        let pause = self.visible;
+        self.visible = (pause * 2).min(VISIBLE_LONGEST);
+        pause
+    }
+
+    /// The system has failed its run: how long to wait, and since when it fails.
+    pub(crate) fn pause_after_failure(&mut self, now: Instant) -> (Duration, Duration) {
+        let failing = self.failing.get_or_insert_with(|| {
+            let builder = ExponentialBuilder::default();
+            let builder = builder.with_min_delay(FAILED_FIRST).with_max_delay(FAILED_LONGEST);
+            Box::new(Failing { since: now, pauses: builder.without_max_times().with_jitter().build() })
+        });
+        let pause = failing.pauses.next().unwrap_or(FAILED_LONGEST);
+        (pause, now.saturating_duration_since(failing.since))
+    }
+}
