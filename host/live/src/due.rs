@@ -10,9 +10,27 @@ use crate::reader::{EntryId, Reader};
 /// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
 pub(crate) const VISIBLE_FIRST: Duration = Duration::from_micros(500);
 const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
-/// After a failure of the system, cut at random: what failed together is not tried again together.
-const FAILED_FIRST: Duration = Duration::from_millis(250);
-const FAILED_LONGEST: Duration = Duration::from_secs(5);
+
+/// What follows failures of the system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retries {
+    /// The pause before the next run, cut at random: what failed together is not tried again together. It doubles up to
+    /// the second one.
+    pub(crate) pause_first: Duration,
+    pub(crate) pause_longest: Duration,
+    /// Who has no result at all is shown the failure when it has lasted this long.
+    pub(crate) patience: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            pause_first: Duration::from_millis(250),
+            pause_longest: Duration::from_secs(5),
+            patience: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Why a query is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +39,14 @@ pub(crate) enum Wanted {
     First,
     /// Its result is stale.
     Again,
+}
+
+/// Whether readers without a result wait for the next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Waits,
+    /// They are shown the system's failure.
+    Over,
 }
 
 /// A query that is to be run.
@@ -60,14 +86,15 @@ impl Due {
         pause
     }
 
-    /// The system has failed its run: how long to wait, and since when it fails.
-    pub(crate) fn pause_after_failure(&mut self, now: Instant) -> (Duration, Duration) {
+    /// The system has failed its run: how long to wait, and whether that has lasted for longer than anybody is patient.
+    pub(crate) fn pause_after_failure(&mut self, now: Instant, retries: Retries) -> (Duration, Patience) {
         let failing = self.failing.get_or_insert_with(|| {
-            let builder = ExponentialBuilder::default();
-            let builder = builder.with_min_delay(FAILED_FIRST).with_max_delay(FAILED_LONGEST);
-            Box::new(Failing { since: now, pauses: builder.without_max_times().with_jitter().build() })
+            let builder = ExponentialBuilder::default().with_min_delay(retries.pause_first);
+            let builder = builder.with_max_delay(retries.pause_longest).without_max_times().with_jitter();
+            Box::new(Failing { since: now, pauses: builder.build() })
         });
-        let pause = failing.pauses.next().unwrap_or(FAILED_LONGEST);
-        (pause, now.saturating_duration_since(failing.since))
+        let pause = failing.pauses.next().unwrap_or(retries.pause_longest);
+        let is_over = now.duration_since(failing.since) >= retries.patience;
+        (pause, if is_over { Patience::Over } else { Patience::Waits })
     }
 }

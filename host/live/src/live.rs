@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::{Written, written};
+use crate::due::Retries;
 use crate::evaluation::{Evaluation, QueryKey};
 use crate::memory::Memory;
 use crate::metrics::{Gauges, LiveMetrics};
@@ -107,8 +108,14 @@ impl Live {
         let (request, volatile_too) = (feed.position_request(), Arc::clone(&volatile));
         let runner = Arc::new(Functions { invoker: invoker.clone(), request, volatile: volatile_too });
         let memory = Memory::new(results_bytes_max);
-        let rounds =
-            Rounds::new(Arc::clone(&state), runner, memory, Arc::clone(&metrics), options.rounds_max);
+        let rounds = Rounds::new(
+            Arc::clone(&state),
+            runner,
+            memory,
+            Arc::clone(&metrics),
+            options.rounds_max,
+            Retries::default(),
+        );
         let inner = Arc::new(Inner {
             state,
             rounds: Arc::new(rounds),

@@ -18,17 +18,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use round::{Ran, Round};
 
-use crate::due::Due;
+use crate::due::{Due, Retries};
 use crate::evaluation::{Evaluation, Outcome, QueryKey};
 use crate::memory::{Memory, read_set_bytes};
 use crate::metrics::LiveMetrics;
 use crate::queue::Queue;
 use crate::reader::{EntryId, Reader, Subscriber};
 use crate::runner::Runner;
-use crate::state::{Begun, Effects, Patience, Received, State, Subscribed};
-
-/// Who has no result at all is shown the system's failure when it has lasted this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::state::{Begun, Effects, Received, State, Subscribed};
 
 /// Runs queries for whoever is subscribed to them, as soon as it is their turn.
 #[derive(Debug)]
@@ -38,6 +35,7 @@ pub(crate) struct Rounds {
     runner: Arc<dyn Runner>,
     pub(crate) memory: Arc<Memory>,
     metrics: Arc<LiveMetrics>,
+    retries: Retries,
     /// Who wants to hear of every run.
     listener: Mutex<Option<UnboundedSender<Run>>>,
 }
@@ -59,9 +57,10 @@ impl Rounds {
         memory: Arc<Memory>,
         metrics: Arc<LiveMetrics>,
         rounds_max: usize,
+        retries: Retries,
     ) -> Self {
         let queue = Mutex::new(Queue::new(rounds_max));
-        Self { state, queue, runner, memory, metrics, listener: Mutex::default() }
+        Self { state, queue, runner, memory, metrics, retries, listener: Mutex::default() }
     }
 
     /// Tells of every run from now on.
@@ -197,10 +196,7 @@ impl Rounds {
                 let id = ran.due.id;
                 let (how, more) = match ran.pause {
                     None => state.receive(id, begun, Arc::clone(&ran.evaluation), Arc::clone(&ran.reads)),
-                    Some((_, since)) => {
-                        let patience = if since < PATIENCE { Patience::Waits } else { Patience::Over };
-                        state.receive_failure(id, &ran.evaluation, patience)
-                    }
+                    Some((_, patience)) => state.receive_failure(id, &ran.evaluation, patience),
                 };
                 received.push(how);
                 effects.append(more);

@@ -17,7 +17,6 @@ use tokio::sync::{Notify, oneshot};
 
 use cache::Cache;
 use entry::Entry;
-pub(crate) use receive::Patience;
 
 use crate::due::Due;
 use crate::evaluation::{Evaluation, QueryKey};

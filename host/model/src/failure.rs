@@ -53,7 +53,10 @@ impl Code {
             Self::Internal => "INTERNAL",
             Self::Overloaded => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        const KNOWN: [Code; 22] = [
+            Self::UnknownOutcome => "UNKNOWN_OUTCOME",
+            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
+            Self::SubscriptionLimit => "SUBSCRIPTION_LIMIT",
+            Self::LiveMemoryLimit => "LIVE_MEMORY_LIMIT",
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::StackLimit => "STACK_LIMIT",
             Self::TableLimit => "TABLE_LIMIT",
@@ -106,10 +109,8 @@ impl Code {
             Self::Conflict | Self::IdempotencyMismatch => 409,
             Self::PayloadTooLarge => 413,
             Self::RateLimited => 429,
-            Self::Overloaded => 503,
-            Self::DeadlineExceeded | Self::UnknownOutcome => 504,
             Self::Overloaded | Self::SubscriptionLimit | Self::LiveMemoryLimit => 503,
-            Self::DeadlineExceeded => 504,
+            Self::DeadlineExceeded | Self::UnknownOutcome => 504,
             Self::Internal
             | Self::MemoryLimit
             | Self::StackLimit

@@ -8,7 +8,7 @@ use convoke_invoke::SharedSnapshot;
 use convoke_model::{Failure, ReadSet};
 
 use super::Rounds;
-use crate::due::{Due, VISIBLE_FIRST};
+use crate::due::{Due, Patience, Retries, VISIBLE_FIRST};
 use crate::evaluation::{Evaluation, QueryKey, Verdict};
 use crate::queue::Pace;
 use crate::state::Begun;
@@ -36,14 +36,14 @@ pub(super) struct Ran {
     pub(super) key: QueryKey,
     pub(super) evaluation: Arc<Evaluation>,
     pub(super) reads: Arc<ReadSet>,
-    /// Where the system failed it: how long to wait before the next run, and for how long it fails.
-    pub(super) pause: Option<(Duration, Duration)>,
+    /// Where the system failed it: how long to wait before the next run, and whether readers do.
+    pub(super) pause: Option<(Duration, Patience)>,
 }
 
 impl Ran {
-    fn new(mut due: Due, key: QueryKey, evaluation: Arc<Evaluation>, reads: Arc<ReadSet>) -> Self {
+    fn new(mut due: Due, key: QueryKey, evaluation: Arc<Evaluation>, reads: Arc<ReadSet>, retries: Retries) -> Self {
         let failed = evaluation.verdict == Verdict::Failed;
-        let pause = failed.then(|| due.pause_after_failure(Instant::now()));
+        let pause = failed.then(|| due.pause_after_failure(Instant::now(), retries));
         Self { due, key, evaluation, reads, pause }
     }
 }
@@ -69,7 +69,7 @@ impl Round {
             let is_too_old = std::mem::take(&mut is_first)
                 && evaluation.verdict != Verdict::Failed
                 && rounds.state.lock().is_too_old(self.begun, &evaluation, &reads);
-            self.ran.push(Ran::new(due, key, evaluation, reads));
+            self.ran.push(Ran::new(due, key, evaluation, reads, rounds.retries));
             if is_too_old {
                 // Nor would those that follow be any newer.
                 rounds.enqueue_after(VISIBLE_FIRST, std::mem::take(&mut self.due));
@@ -115,7 +115,7 @@ impl Drop for Round {
         if let Some((due, key)) = self.running.take() {
             tracing::error!(function = %key.path, "a run of a live query panicked");
             let failure = rounds.failed(&key, Failure::internal("a run of a live query panicked"));
-            let ran = Ran::new(due, key, failure, Arc::default());
+            let ran = Ran::new(due, key, failure, Arc::default(), rounds.retries);
             rounds.deliver(self.begun, vec![ran]);
         }
         rounds.enqueue([]);

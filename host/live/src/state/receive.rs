@@ -5,17 +5,9 @@ use std::sync::Arc;
 use convoke_model::ReadSet;
 
 use super::{Begun, Effects, Received, State};
+use crate::due::Patience;
 use crate::evaluation::Evaluation;
 use crate::reader::EntryId;
-
-/// What to do with a failure of the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Readers wait for the next run.
-    Waits,
-    /// Who has no result at all is shown the failure.
-    Over,
-}
 
 impl State {
     /// Takes the result of a run.

@@ -1,11 +1,14 @@
 //! The rules by which results hold, one at a time.
 
-use convoke_model::{Fields, Ids, Index, Plan, Position, Range, Read, SeenRows};
+use convoke_model::{Fields, Ids, Index, Plan, Position, Range, Read, ReadSet, SeenRows};
 use uuid::Uuid;
 
 use super::*;
-use crate::changes::{Row, What};
-use crate::history::{FORGOTTEN_MAX, RECENT_MAX};
+use crate::changes::{Row, What, Written};
+use crate::due::Patience;
+use crate::evaluation::{Outcome, Verdict};
+use crate::history::{IDS_MAX, RECENT_MAX};
+use crate::memory::Memory;
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -14,8 +17,26 @@ fn key(name: &str) -> QueryKey {
 }
 
 fn evaluation(from: u64, snapshot: &str) -> Arc<Evaluation> {
-    let snapshot = Some(snapshot.parse().expect("a snapshot"));
-    Arc::new(Evaluation::new("a:b".into(), Ok("1".to_owned()), Vec::new(), None, from, snapshot))
+    page(from, snapshot, None)
+}
+
+/// A page that ends at this journal.
+fn page(from: u64, snapshot: &str, journal: Option<&str>) -> Arc<Evaluation> {
+    let outcome = Outcome {
+        path: "a:b".into(),
+        result: Ok("1".to_owned()),
+        log: Vec::new(),
+        journal: journal.map(str::to_owned),
+        from,
+        snapshot: Some(snapshot.parse().expect("a snapshot")),
+        verdict: Verdict::Result,
+    };
+    Arc::new(Evaluation::new(outcome, Memory::new(1 << 20).hold_anyway(100)))
+}
+
+fn failure() -> Arc<Evaluation> {
+    let outcome = Outcome::failed("a:b".into(), Failure::system(Code::Overloaded, "busy"));
+    Arc::new(Evaluation::new(outcome, Memory::new(1 << 20).hold_anyway(100)))
 }
 
 /// Reads everything of table 1, and was given the row [`ID`].
@@ -53,15 +74,19 @@ fn wrote(table: u32) -> Vec<Written> {
 }
 
 fn streaming() -> State {
-    let mut state = State::new(1 << 20);
+    let mut state = State::new(Bounds { cache_bytes_max: 1 << 20, subscriptions_max: 60 });
     state.start(100);
     state
+}
+
+fn subscriber(subscription: u64) -> Subscriber {
+    Subscriber { subscription, watcher: 1, notify: Arc::default() }
 }
 
 /// A query with a subscriber, which runs.
 fn subscribed(state: &mut State, name: &str) -> EntryId {
     let id = state.entry(&key(name));
-    assert_eq!(state.subscribe(&key(name), id, Arc::new(Notify::new())), Some(id));
+    assert_eq!(state.subscribe(&key(name), subscriber(id)), Ok(Subscribed::Runs(id)));
     id
 }
 
@@ -192,7 +217,7 @@ fn a_run_that_is_slower_than_all_memory_is_run_again() {
     let slow = subscribed(&mut state, "a");
     let begun = state.begun();
     apply(&mut state, 10, 110, 1);
-    for n in 0..(RECENT_MAX + FORGOTTEN_MAX) as u32 {
+    for n in 0..(RECENT_MAX + IDS_MAX) as u32 {
         state.apply(11 + n, 120 + u64::from(n), Vec::new(), |_, _| {});
     }
     let (received, _) = state.receive(slow, begun, evaluation(105, "10:10:"), reads());
@@ -238,7 +263,7 @@ fn a_result_that_nobody_wants_is_kept_while_it_holds() {
     assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
     state.unsubscribe(id);
     assert!(state.cached_bytes() > 0);
-    assert_eq!(state.subscribe(&key("a"), 5, Arc::new(Notify::new())), None, "it holds");
+    assert_eq!(state.subscribe(&key("a"), subscriber(5)), Ok(Subscribed::Holds));
     assert_eq!(state.cached_bytes(), 0);
     state.unsubscribe(5);
     assert_eq!(apply(&mut state, 10, 110, 1).run, [0_u64; 0]);
@@ -249,18 +274,12 @@ fn a_result_that_nobody_wants_is_kept_while_it_holds() {
     assert!(state.entries.is_empty());
 }
 
-/// A page that ends at this journal.
-fn page(from: u64, journal: &str) -> Arc<Evaluation> {
-    let snapshot = Some("10:10:".parse().expect("a snapshot"));
-    Arc::new(Evaluation::new("a:b".into(), Ok("1".to_owned()), Vec::new(), Some(journal.to_owned()), from, snapshot))
-}
-
 #[test]
 fn who_has_seen_a_page_follows_that_page() {
     let mut state = streaming();
     let first = subscribed(&mut state, "a");
     let begun = state.begun();
-    let (received, effects) = state.receive(first, begun, page(100, "end"), reads());
+    let (received, effects) = state.receive(first, begun, page(100, "10:10:", Some("end")), reads());
     assert_eq!((received, effects.wake.len()), (Received::Kept, 1));
     let pinned = state.by_subscription[&first];
     assert_ne!(pinned, first);
@@ -268,15 +287,15 @@ fn who_has_seen_a_page_follows_that_page() {
     assert_eq!(validity(&state, pinned), (100, None));
 
     // A result that is kept is a page that is seen at once.
-    assert_eq!(state.subscribe(&key("a"), 50, Arc::new(Notify::new())), None);
+    assert_eq!(state.subscribe(&key("a"), subscriber(50)), Ok(Subscribed::Holds));
     assert_eq!(state.by_subscription[&50], pinned);
 
     // A write runs the page again, and not the query that begins anew.
     assert_eq!(apply(&mut state, 10, 110, 1).run, [pinned]);
     assert!(state.find(&key("a")).is_none());
-    let later = state.subscribe(&key("a"), 51, Arc::new(Notify::new())).expect("a run");
+    let Ok(Subscribed::Runs(later)) = state.subscribe(&key("a"), subscriber(51)) else { panic!("it holds") };
     let begun = state.begun();
-    let (received, effects) = state.receive(later, begun, page(105, "other end"), reads());
+    let (received, effects) = state.receive(later, begun, page(105, "10:10:", Some("other end")), reads());
     assert_eq!((received, effects.run.len()), (Received::Unwanted, 1), "stale already: the page runs again");
     assert_ne!(state.by_subscription[&51], pinned);
     assert_eq!(state.subscriptions(), 3);
@@ -308,4 +327,82 @@ fn runs_of_one_snapshot_hold_together_unless_they_lack_a_change() {
     assert_eq!(state.hold_together(begun, &runs("12:12:")), Some(229));
     state.interrupt();
     assert_eq!(state.hold_together(begun, &runs("12:12:")), None);
+}
+
+#[test]
+fn a_failure_of_the_system_takes_nothing_away() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
+    assert_eq!(apply(&mut state, 10, 110, 1).run, [id]);
+    for patience in [Patience::Waits, Patience::Over] {
+        let (received, effects) = state.receive_failure(id, &failure(), patience);
+        assert_eq!((received, effects.wake.len()), (Received::Failed, 0));
+        assert_eq!(validity(&state, id), (100, Some(110)), "and is not shown as newer than it is");
+        assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_ok()));
+    }
+    assert_eq!(receive(&mut state, id, 120, "11:11:"), Received::Kept);
+}
+
+#[test]
+fn without_a_result_a_failure_is_shown_when_patience_is_over_and_until_there_is_one() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    let (received, effects) = state.receive_failure(id, &failure(), Patience::Waits);
+    assert_eq!((received, effects.wake.len()), (Received::Failed, 0));
+    assert!(state.entries[&id].current.is_none());
+    let (received, effects) = state.receive_failure(id, &failure(), Patience::Over);
+    assert_eq!((received, effects.wake.len()), (Received::Failed, 1));
+    assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_err()));
+    assert_eq!(state.subscribe(&key("a"), subscriber(50)), Ok(Subscribed::Joins(id)), "a failure is no result");
+    assert_eq!(receive(&mut state, id, 120, "11:11:"), Received::Kept);
+    assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_ok()));
+}
+
+#[test]
+fn who_waits_for_a_run_no_longer_keeps_nothing_alive() {
+    let mut state = streaming();
+    let (due, mut run) = state.join(&key("a"));
+    let id = due.expect("a run");
+    let (due, given_up) = state.join(&key("a"));
+    assert_eq!(due, None, "it is one run");
+    drop(given_up);
+    assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
+    assert!(run.try_recv().is_ok());
+
+    let (due, run) = state.join(&key("b"));
+    let id = due.expect("a run");
+    drop(run);
+    assert_eq!(state.take_due(id), None, "its turn is not taken");
+    assert!(!state.entries.contains_key(&id));
+
+    // Who has given up and asks again over and over adds nothing.
+    let (due, _first) = state.join(&key("c"));
+    let id = due.expect("a run");
+    for _ in 0..1_000 {
+        drop(state.join(&key("c")));
+    }
+    assert!(state.entries[&id].waiting.len() < 10, "{}", state.entries[&id].waiting.len());
+}
+
+#[test]
+fn a_plain_call_is_given_the_failure_and_a_subscriber_is_not() {
+    let mut state = streaming();
+    let id = subscribed(&mut state, "a");
+    let (_, mut run) = state.join(&key("a"));
+    assert_eq!(state.receive_failure(id, &failure(), Patience::Waits).0, Received::Failed);
+    assert!(run.try_recv().is_ok_and(|run| run.result.is_err()));
+    assert!(state.entries[&id].current.is_none());
+}
+
+#[test]
+fn subscriptions_are_bounded() {
+    let mut state = streaming();
+    for subscription in 0..60 {
+        assert!(state.subscribe(&key("a"), subscriber(subscription)).is_ok());
+    }
+    let refused = state.subscribe(&key("a"), subscriber(60)).expect_err("too many");
+    assert_eq!(refused.code, Code::SubscriptionLimit);
+    state.unsubscribe(5);
+    assert!(state.subscribe(&key("a"), subscriber(60)).is_ok());
 }
