@@ -1,11 +1,33 @@
-//! The life of a call: the version that serves it, its database, its instance, its commit, its retries.
+//! The one door: every call of a function enters by [`Invoker::enter`] and passes these layers, in this order.
 //!
-//! Invariant: knows neither HTTP nor SQL; the one place that decides how a kind is run.
+//! 1. `admission`: how many calls there may be, and until when this one may be;
+//! 2. `version`: which function of which version answers;
+//! 3. `arguments`: parsed once, held to the function's schema;
+//! 4. `kept`: a query's result that still holds, in place of a run;
+//! 5. `run`: an instance, a database, attempts with the same clock and seed: `query`, `mutation`, `outside` for actions;
+//! 6. the commit, in `mutation`: done, undone or unknown, and said so;
+//! 7. `answer`: result, position, log, version, request id.
+//!
+//! Invariant: knows neither HTTP nor SQL; the one place that decides how a kind is run, and that runs a function.
 
-mod invoker;
+mod admission;
+mod answer;
+mod arguments;
+mod call;
+mod caller;
+mod door;
+mod kept;
+mod mutation;
 mod outside;
+mod query;
+mod run;
 mod upcast;
+mod version;
 
-pub use convoke_store::{HeldSnapshot, SharedSnapshot};
-pub use invoker::{Answer, Invoker, Observe, Request};
+pub use answer::{Answer, RequestId, ResultText, VersionTag};
+pub use call::{Call, Encoding};
+pub use caller::{CallKey, CallOrigin, Caller, Identity};
+pub use convoke_store::{HeldSnapshot, NoteReads, SharedSnapshot};
+pub use door::{Checked, Invoker};
+pub use kept::{Asked, Keeper, KeptResult, KeptResults, Lookup, Ran};
 pub use outside::Gate;

@@ -8,7 +8,7 @@ use convoke_engine::{Call, CallError, Clock};
 use convoke_model::{Failure, Kind, Upcast};
 use futures_util::future::BoxFuture;
 
-use crate::invoker::Invoker;
+use crate::door::Invoker;
 
 /// Runs the upcasts of one deployment, within the call that reads the documents.
 pub(crate) struct RuleUpcast {
@@ -41,7 +41,7 @@ impl Upcast for RuleUpcast {
                 database: None,
                 outside: None,
             };
-            let outcome = self.invoker.engine().call(rule.version(), call).await;
+            let outcome = self.invoker.inner.engine.call(rule.version(), call).await;
             outcome.result.map_err(|error| match error {
                 CallError::Failure(failure) => Failure::internal(format!(
                     "the upcast `{function}` failed on a document of version {from}: {failure}"

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use convoke_feed::Snapshot;
-use convoke_model::Failure;
+use convoke_invoke::{Ran, RequestId, VersionTag};
+use convoke_model::{Failure, Observed, Origin, ReadSet};
 
 use crate::memory::Held;
 
@@ -27,7 +28,11 @@ pub struct Evaluation {
     /// The result as JSON text.
     pub result: Result<Arc<str>, Failure>,
     /// Lines in the form `[LEVEL] text`.
-    pub log: Vec<String>,
+    pub log: Arc<[String]>,
+    /// The version that ran; none where no function was found.
+    pub version: Option<VersionTag>,
+    /// Under which the host's log holds the run.
+    pub request_id: RequestId,
     /// Where the query's page ended.
     pub journal: Option<Arc<str>>,
     /// A position of the log, in bytes from its beginning.
@@ -59,8 +64,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) path: Arc<str>,
-    pub(crate) result: Result<String, Failure>,
-    pub(crate) log: Vec<String>,
+    pub(crate) ran: Ran,
     pub(crate) journal: Option<String>,
     pub(crate) from: u64,
     pub(crate) snapshot: Option<Snapshot>,
@@ -68,22 +72,42 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// What a run gave, and what it read.
+    pub(crate) fn of(key: &QueryKey, ran: Ran, observed: Observed) -> (Self, ReadSet) {
+        let verdict = match &ran.result {
+            Err(failure) if failure.origin == Origin::System => Verdict::Failed,
+            _ if observed.volatile => Verdict::Volatile,
+            _ => Verdict::Result,
+        };
+        let outcome = Self {
+            path: Arc::clone(&key.path),
+            ran,
+            journal: observed.journal,
+            // What read nothing holds everywhere.
+            from: observed.lsn.unwrap_or_default(),
+            snapshot: observed.snapshot.as_deref().and_then(|text| text.parse().ok()),
+            verdict,
+        };
+        (outcome, observed.reads)
+    }
+
     /// A run that the system has failed.
     pub(crate) fn failed(path: Arc<str>, failure: Failure) -> Self {
-        let verdict = Verdict::Failed;
-        Self { path, result: Err(failure), log: Vec::new(), journal: None, from: 0, snapshot: None, verdict }
+        let ran = Ran { result: Err(failure), log: Arc::default(), version: None, request_id: RequestId::random() };
+        Self { path, ran, journal: None, from: 0, snapshot: None, verdict: Verdict::Failed }
     }
 
     /// Memory that it takes, without its read set.
     pub(crate) fn bytes(&self) -> usize {
-        let result = self.result.as_ref().map_or(256, String::len);
-        result + self.log.iter().map(String::len).sum::<usize>() + self.journal.as_ref().map_or(0, String::len)
+        let result = self.ran.result.as_ref().map_or(256, |text| text.len());
+        result + self.ran.log.iter().map(String::len).sum::<usize>() + self.journal.as_ref().map_or(0, String::len)
     }
 }
 
 impl Evaluation {
     pub(crate) fn new(outcome: Outcome, held: Held) -> Self {
-        let Outcome { path, result, log, journal, from, snapshot, verdict } = outcome;
+        let Outcome { path, ran, journal, from, snapshot, verdict } = outcome;
+        let Ran { result, log, version, request_id } = ran;
         let mut hasher = DefaultHasher::new();
         match &result {
             Ok(text) => (0, text).hash(&mut hasher),
@@ -94,8 +118,10 @@ impl Evaluation {
         }
         log.hash(&mut hasher);
         Self {
-            result: result.map(Arc::from),
+            result,
             log,
+            version,
+            request_id,
             journal: journal.map(Arc::from),
             from,
             hash: hasher.finish(),

@@ -1,14 +1,13 @@
 //! Live queries of a host: runs them, and runs them again when they are stale.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use convoke_deploy::Deployments;
 use convoke_feed::{Feed, FeedEvent, FeedMetrics, FeedOptions, PositionRequest};
-use convoke_invoke::{Answer, Invoker, Observe, Request};
+use convoke_invoke::Invoker;
 use convoke_model::{Code, Failure, FunctionPath};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -17,12 +16,15 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::{Written, written};
 use crate::due::Retries;
-use crate::evaluation::{Evaluation, QueryKey};
+use crate::evaluation::QueryKey;
+use crate::kept::Kept;
 use crate::memory::Memory;
 use crate::metrics::{Gauges, LiveMetrics};
 use crate::moments::Moments;
+use crate::positions::Positions;
 use crate::rounds::{Rounds, Run};
 use crate::runner::Functions;
+use crate::seen::Seen;
 use crate::state::{Bounds, Effects, State};
 use crate::timestamp::Incarnation;
 
@@ -66,6 +68,7 @@ pub struct Live {
 pub(crate) struct Inner {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) request: PositionRequest,
+    pub(crate) positions: Positions,
     pub(crate) invoker: Invoker,
     deployments: Arc<Deployments>,
     project: String,
@@ -76,21 +79,12 @@ pub(crate) struct Inner {
     pub(crate) moments: Mutex<Moments>,
     pub(crate) metrics: Arc<LiveMetrics>,
     feed: Arc<FeedMetrics>,
-    /// Queries that were asked for once: what is asked for again is worth keeping.
-    seen: Mutex<Seen>,
+    pub(crate) seen: Mutex<Seen>,
     /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
     pub(crate) volatile: Arc<Mutex<HashSet<Arc<str>>>>,
     next_number: AtomicU64,
 }
 
-/// Hashes of queries, in two generations.
-#[derive(Debug, Default)]
-struct Seen {
-    new: HashSet<u64>,
-    old: HashSet<u64>,
-}
-
-const SEEN_MAX: usize = 16_384;
 /// How long to wait for what was seen on another host.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 const TOGETHER_MAX: usize = 2;
@@ -120,6 +114,7 @@ impl Live {
             state,
             rounds: Arc::new(rounds),
             request: feed.position_request(),
+            positions: Positions::default(),
             invoker,
             deployments,
             project: options.project,
@@ -132,6 +127,7 @@ impl Live {
             volatile,
             next_number: AtomicU64::new(0),
         });
+        inner.invoker.keep_results(Arc::new(Kept(Arc::downgrade(&inner))));
         tokio::spawn(follow(Arc::downgrade(&inner), feed));
         Self { inner }
     }
@@ -157,39 +153,10 @@ impl Live {
         self.inner.state.lock().position >= position
     }
 
-    /// Runs a mutation; gives a position of the log behind its commit.
-    pub async fn mutate(&self, request: Request<'_>, observe: &Observe) -> (Answer, Option<u64>) {
-        let (answer, observed) = self.inner.invoker.run_observed(request, observe).await;
-        if let Some(lsn) = observed.lsn {
-            let mut state = self.inner.state.lock();
-            state.committed = state.committed.max(lsn);
-        }
-        (answer, observed.lsn)
-    }
-
-    /// Answers a plain query, from a result that still holds where there is one. It shows everything that committed
-    /// before `at_least`, and on this host.
-    pub async fn query(&self, request: Request<'_>, at_least: u64) -> QueryAnswer {
-        // Marks of Convex' encoding would have to be read first.
-        let marked = request.encoded && request.args.contains("\"$");
-        let Some(key) = self.key(request.path, request.args, None).filter(|_| !marked) else {
-            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
-        };
-        if self.inner.volatile.lock().contains(&key.path) {
-            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
-        }
-        if let Some(evaluation) = self.cached(&key, at_least).await {
-            self.inner.metrics.cache_hits.fetch_add(1, Relaxed);
-            return QueryAnswer::Kept(evaluation);
-        }
-        self.inner.metrics.cache_misses.fetch_add(1, Relaxed);
-        if !self.seen_before(&key) || !self.inner.state.lock().streaming {
-            return QueryAnswer::Ran(self.inner.invoker.run(request).await);
-        }
-        match self.run_shared(&key).await {
-            Some(evaluation) if evaluation.may_be_shared() => QueryAnswer::Kept(evaluation),
-            _ => QueryAnswer::Ran(self.inner.invoker.run(request).await),
-        }
+    /// A position behind all that had committed when this was called, on whichever host; none where Postgres does not
+    /// tell.
+    pub async fn log_position(&self) -> Option<u64> {
+        self.inner.positions.now(&self.inner.invoker).await
     }
 
     /// Waits until all that committed before a position is known, so that what is read then shows it.
@@ -267,66 +234,6 @@ impl Live {
     pub(crate) fn next_number(&self) -> u64 {
         self.inner.next_number.fetch_add(1, Relaxed)
     }
-
-    /// A result that holds now, and shows what was committed on this host.
-    async fn cached(&self, key: &QueryKey, at_least: u64) -> Option<Arc<Evaluation>> {
-        let notify = {
-            let mut state = self.inner.state.lock();
-            let wanted = state.committed.max(at_least);
-            let entry = state.find(key)?;
-            let current = Arc::clone(entry.current.as_ref().filter(|_| entry.until.is_none())?);
-            if !state.streaming || !current.may_be_shared() {
-                return None;
-            }
-            let wanted = wanted.max(entry.from);
-            if state.position >= wanted {
-                state.touch(key);
-                return Some(current);
-            }
-            let notify = Arc::new(Notify::new());
-            state.wake_at(wanted, &notify);
-            notify
-        };
-        // The feed is about to tell whether the newest commit concerns it.
-        self.inner.request.send();
-        tokio::time::timeout(Duration::from_millis(50), notify.notified()).await.ok()?;
-        let state = self.inner.state.lock();
-        let entry = state.find(key)?;
-        entry.current.as_ref().filter(|_| entry.until.is_none() && state.streaming).map(Arc::clone)
-    }
-
-    /// Runs a query, or joins a run that goes on; the result is kept while it holds.
-    async fn run_shared(&self, key: &QueryKey) -> Option<Arc<Evaluation>> {
-        let (due, run, committed) = {
-            let mut state = self.inner.state.lock();
-            let (due, run) = state.join(key);
-            (due, run, state.committed)
-        };
-        self.inner.rounds.run(due.as_slice());
-        let evaluation = run.await.ok()?;
-        // One that began before the last commit of this host does not show it.
-        (evaluation.from >= committed).then_some(evaluation)
-    }
-
-    fn seen_before(&self, key: &QueryKey) -> bool {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        let hash = hasher.finish();
-        let mut seen = self.inner.seen.lock();
-        if seen.new.len() >= SEEN_MAX {
-            seen.old = std::mem::take(&mut seen.new);
-        }
-        !seen.new.insert(hash) || seen.old.contains(&hash)
-    }
-}
-
-/// How a plain query was answered.
-#[derive(Debug)]
-pub enum QueryAnswer {
-    /// It was run.
-    Ran(Answer),
-    /// By a result that still holds.
-    Kept(Arc<Evaluation>),
 }
 
 impl Inner {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoke_invoke::{Answer, HeldSnapshot, Observe, Request};
+use convoke_invoke::{Answer, Call, Caller, HeldSnapshot, NoteReads};
 use convoke_model::{Code, Failure, Kind};
 
 use crate::live::Live;
@@ -90,16 +90,16 @@ impl Live {
     ///
     /// # Errors
     /// When the moment is kept no longer.
-    pub async fn query_at(&self, request: Request<'_>, timestamp: u64) -> Result<Option<Answer>, Failure> {
+    pub async fn query_at(&self, caller: &Caller, call: Call<'_>, timestamp: u64) -> Result<Option<Answer>, Failure> {
         let moment = self.inner.moments.lock().by_timestamp.get(&timestamp).cloned();
         let held = match moment {
             None => return Ok(None),
             Some(None) => return Err(too_old()),
             Some(Some((held, _))) => held,
         };
-        debug_assert_eq!(request.kind, Kind::Query);
-        let observe = Observe { snapshot: Some(held.shared.clone()), ..Observe::default() };
-        let (answer, observed) = self.inner.invoker.run_observed(request, &observe).await;
+        debug_assert_eq!(call.kind, Kind::Query);
+        let reads = NoteReads { snapshot: Some(held.shared.clone()), ..NoteReads::default() };
+        let (answer, observed) = self.inner.invoker.observe(caller, call, reads).await;
         // One that could not be read any more ran in a snapshot of its own.
         if observed.snapshot.is_some_and(|snapshot| snapshot != held.snapshot) {
             self.inner.moments.lock().forget(timestamp);

@@ -170,6 +170,32 @@ impl Rounds {
         }
     }
 
+    /// Takes a plain caller's run, to be kept; false where there is no room, or nobody is there to keep it for.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        id: EntryId,
+        begun: Begun,
+        key: &QueryKey,
+        outcome: Outcome,
+        reads: ReadSet,
+    ) -> bool {
+        let again = self.state.lock().was_evaluated(id);
+        self.metrics.evaluated(&key.path, again);
+        let Some(held) = self.memory.hold(outcome.bytes() + read_set_bytes(&reads)) else { return false };
+        let evaluation = Arc::new(Evaluation::new(outcome, held));
+        let (received, mut effects) = self.state.lock().receive(id, begun, Arc::clone(&evaluation), Arc::new(reads));
+        if let Some(listener) = &*self.listener.lock() {
+            let _ = listener.send(Run { entry: id, key: key.clone(), evaluation, received });
+        }
+        match received {
+            Received::Kept | Received::Unwanted => {}
+            Received::KeptButStale => effects.run.push(id),
+            Received::TooOld | Received::Failed => return false,
+        }
+        self.take(effects);
+        true
+    }
+
     fn without_room(&self, key: &QueryKey) -> Arc<Evaluation> {
         let mib = self.memory.bytes_max() >> 20;
         let words = format!("the results of this host's live queries take {mib} MiB, which is all that they may");

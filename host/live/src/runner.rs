@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use convoke_feed::PositionRequest;
-use convoke_invoke::{Invoker, Observe, Request, SharedSnapshot};
-use convoke_model::{Code, Failure, Kind, Origin, ReadSet};
+use convoke_invoke::{Answer, Call, CallOrigin, Caller, Encoding, Invoker, NoteReads, Ran, ResultText, SharedSnapshot};
+use convoke_model::{Kind, ReadSet};
 use parking_lot::Mutex;
 
 use crate::evaluation::{Outcome, QueryKey, Verdict};
@@ -45,35 +45,16 @@ impl Runner for Functions {
 
 impl Functions {
     async fn evaluate(&self, key: &QueryKey, snapshot: Option<SharedSnapshot>) -> (Outcome, ReadSet) {
-        let request = Request { kind: Kind::Query, path: &key.path, args: &key.args, encoded: false };
-        let observe = Observe { journal: key.journal.as_deref().map(str::to_owned), key: None, snapshot };
-        let (answer, observed) = self.invoker.run_observed(request, &observe).await;
-        let verdict = match &answer.result {
-            Err(failure) if failure.origin == Origin::System => Verdict::Failed,
-            _ if observed.volatile => Verdict::Volatile,
-            _ => Verdict::Result,
-        };
-        if verdict == Verdict::Volatile {
+        let call = Call { kind: Kind::Query, path: &key.path, args: &key.args, encoding: Encoding::Clean };
+        let reads = NoteReads { journal: key.journal.as_deref().map(str::to_owned), snapshot };
+        let caller = Caller::new(CallOrigin::Subscription);
+        let (answer, observed) = self.invoker.observe(&caller, call, reads).await;
+        let Answer { result, log, version, request_id, .. } = answer;
+        let ran = Ran { result: result.map(ResultText::into_shared), log, version, request_id };
+        let (outcome, reads) = Outcome::of(key, ran, observed);
+        if outcome.verdict == Verdict::Volatile {
             self.volatile.lock().insert(Arc::clone(&key.path));
         }
-        let outcome = Outcome {
-            path: Arc::clone(&key.path),
-            result: answer.result.map_err(|failure| shown(failure, &answer.request_id)),
-            log: answer.log,
-            journal: observed.journal,
-            // What read nothing holds everywhere.
-            from: observed.lsn.unwrap_or_default(),
-            snapshot: observed.snapshot.as_deref().and_then(|text| text.parse().ok()),
-            verdict,
-        };
-        (outcome, observed.reads)
+        (outcome, reads)
     }
-}
-
-/// An internal failure says no more to a subscriber than to any client.
-fn shown(mut failure: Failure, request_id: &str) -> Failure {
-    if failure.code == Code::Internal {
-        failure.message = format!("internal error, request id {request_id}");
-    }
-    failure
 }

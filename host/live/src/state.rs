@@ -192,16 +192,47 @@ impl State {
         self.settle(id);
     }
 
-    /// Joins the next result of a query, which is kept while it holds: the query to queue, if it is not, and what will
-    /// give its run. Who drops that waits no longer, and keeps nothing alive.
-    pub(crate) fn join(&mut self, key: &QueryKey) -> (Option<EntryId>, oneshot::Receiver<Arc<Evaluation>>) {
-        let (caller, run) = oneshot::channel();
-        let id = self.entry(key);
-        self.uncache(id);
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.add_caller(caller);
+    /// A result that holds now, and the newest position at which it is known to.
+    pub(crate) fn holding(&self, key: &QueryKey) -> Option<(Arc<Evaluation>, u64)> {
+        let entry = self.find(key).filter(|entry| self.streaming && entry.until.is_none())?;
+        let current = entry.current.as_ref().filter(|current| current.may_be_shared())?;
+        Some((Arc::clone(current), self.horizon(entry).max(entry.from)))
+    }
+
+    /// Begins a plain caller's run: the query, which is wanted as long as the receiver is there. None where another run
+    /// goes on, or nothing would tell when the result is stale.
+    pub(crate) fn begin_kept(&mut self, key: &QueryKey) -> Option<(EntryId, oneshot::Receiver<Arc<Evaluation>>)> {
+        if !self.streaming {
+            return None;
         }
-        (self.begin_run(id).then_some(id), run)
+        let id = self.entry(key);
+        if !self.begin_run(id) {
+            return None;
+        }
+        self.uncache(id);
+        let (caller, run) = oneshot::channel();
+        self.entries.get_mut(&id)?.add_caller(caller);
+        Some((id, run))
+    }
+
+    /// A plain caller's run has ended without a result to keep: whoever else wants one gets a run of the queue.
+    pub(crate) fn abandon(&mut self, id: EntryId) -> Effects {
+        let mut effects = Effects::default();
+        let Some(entry) = self.entries.get_mut(&id) else { return effects };
+        entry.running = false;
+        if entry.has_subscribers() {
+            entry.running = true;
+            effects.run.push(id);
+        } else {
+            entry.waiting.clear();
+            self.settle(id);
+        }
+        effects
+    }
+
+    /// Whether this is not the first run of a query.
+    pub(crate) fn was_evaluated(&self, id: EntryId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.evaluated)
     }
 
     /// Who has seen a page follows that page from then on, whose end is in the journal: it grows and shrinks, and the pages

@@ -27,6 +27,8 @@ pub struct Limits {
     pub rows_max: u32,
     /// Text of one document.
     pub document_bytes_max: usize,
+    /// Calls from outside that run or wait at once. Each holds its arguments: beyond so many, waiting helps nobody.
+    pub calls_max: usize,
     /// Instances alive at once, an engine.
     pub instances_max: u32,
     /// How long a call waits for a free instance before it is refused.
@@ -52,6 +54,7 @@ impl Default for Limits {
             rows_max: 100_000,
             // Convex' own bound.
             document_bytes_max: 1 << 20,
+            calls_max: 8_192,
             instances_max: 256,
             queue_ms_max: 2_000,
             action_depth_max: 8,

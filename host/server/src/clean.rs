@@ -4,45 +4,46 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use convoke_invoke::Request;
-use convoke_live::QueryAnswer;
-use convoke_model::Kind;
+use convoke_invoke::{Answer, Call, Encoding};
+use convoke_model::{Failure, Kind};
 
+use crate::caller;
 use crate::host::Host;
-use crate::respond;
+use crate::respond::{self, Stamp};
 
-pub(crate) async fn query(State(host): State<Arc<Host>>, Path(path): Path<String>, body: Body) -> Response {
-    call(&host, Kind::Query, &path, body).await
+pub(crate) async fn query(host: State<Arc<Host>>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+    call(&host, Kind::Query, &path, &headers, body).await
 }
 
-pub(crate) async fn mutation(State(host): State<Arc<Host>>, Path(path): Path<String>, body: Body) -> Response {
-    call(&host, Kind::Mutation, &path, body).await
+pub(crate) async fn mutation(host: State<Arc<Host>>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+    call(&host, Kind::Mutation, &path, &headers, body).await
 }
 
-pub(crate) async fn action(State(host): State<Arc<Host>>, Path(path): Path<String>, body: Body) -> Response {
-    call(&host, Kind::Action, &path, body).await
+pub(crate) async fn action(host: State<Arc<Host>>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+    call(&host, Kind::Action, &path, &headers, body).await
 }
 
-async fn call(host: &Host, kind: Kind, path: &str, body: Body) -> Response {
-    let body = match respond::read_text(body, host.engine.limits().body_bytes_max).await {
-        Ok(body) => body,
-        Err(failure) => return respond::failure(&failure, ""),
-    };
+async fn call(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Body) -> Response {
+    match answer(host, kind, path, headers, body).await {
+        Ok(Answer { result, version, request_id, .. }) => {
+            let stamp = Stamp { request_id, version };
+            match result {
+                Ok(value) => stamp.on(success(&value)),
+                Err(failure) => respond::failure(&failure, stamp),
+            }
+        }
+        Err(failure) => respond::failure(&failure, Stamp::new()),
+    }
+}
+
+async fn answer(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Body) -> Result<Answer, Failure> {
+    let caller = caller::of(headers, kind)?;
+    let body = respond::read_text(body, host.engine.limits().body_bytes_max).await?;
     // No body is no arguments.
     let args = if body.iter().all(u8::is_ascii_whitespace) { "{}" } else { respond::as_text(&body) };
-    let answer = match host.live.run(Request { kind, path, args, encoded: false }, &host.invoker).await {
-        QueryAnswer::Kept(evaluation) => match &evaluation.result {
-            Ok(value) => return success(value),
-            Err(failure) => return respond::failure(failure, ""),
-        },
-        QueryAnswer::Ran(answer) => answer,
-    };
-    match answer.result {
-        Ok(value) => success(&value),
-        Err(failure) => respond::failure(&failure, &answer.request_id),
-    }
+    Ok(host.invoker.enter(&caller, Call { kind, path, args, encoding: Encoding::Clean }).await)
 }
 
 fn success(value: &str) -> Response {

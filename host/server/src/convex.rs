@@ -9,18 +9,18 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use convoke_convex::{Timestamp, encode, error_data, error_message, single_argument};
-use convoke_invoke::{Answer, Request};
-use convoke_live::QueryAnswer;
-use convoke_model::{Code, Failure, Kind, encode_convex};
+use convoke_invoke::{Answer, Call, Caller, Encoding};
+use convoke_model::{Code, Failure, Kind, Origin, encode_convex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::caller;
 use crate::host::Host;
-use crate::respond;
+use crate::respond::{self, Stamp};
 use crate::socket::stamp;
 
 /// The form of values.
@@ -53,52 +53,52 @@ pub(crate) struct QueryParameters {
     format: Option<Format>,
 }
 
-/// A request that is no request.
-pub(crate) struct BadRequest(Failure);
+/// What has no result of a function to show: a request that is no request, or a failure of the system.
+pub(crate) struct BadRequest(Failure, Stamp);
 
 impl From<Failure> for BadRequest {
     fn from(failure: Failure) -> Self {
-        Self(failure)
+        Self(failure, Stamp::new())
     }
 }
 
 impl IntoResponse for BadRequest {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            code: &'a str,
-            message: &'a str,
-        }
-        let Self(failure) = self;
+        let Self(failure, stamp) = self;
         let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-        respond::json(status, respond::text(&Body { code: failure.code.as_str(), message: &failure.message }))
+        stamp.on(respond::json(status, respond::error(&failure, stamp.request_id).to_string()))
     }
 }
 
-pub(crate) async fn query(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
-    call(&host, Kind::Query, body).await
+type Answered = Result<Response, BadRequest>;
+
+pub(crate) async fn query(State(host): State<Arc<Host>>, headers: HeaderMap, body: Body) -> Answered {
+    call(&host, Kind::Query, &headers, body).await
 }
 
-pub(crate) async fn mutation(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
-    call(&host, Kind::Mutation, body).await
+pub(crate) async fn mutation(State(host): State<Arc<Host>>, headers: HeaderMap, body: Body) -> Answered {
+    call(&host, Kind::Mutation, &headers, body).await
 }
 
-pub(crate) async fn action(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
-    call(&host, Kind::Action, body).await
+pub(crate) async fn action(State(host): State<Arc<Host>>, headers: HeaderMap, body: Body) -> Answered {
+    call(&host, Kind::Action, &headers, body).await
 }
 
 pub(crate) async fn query_by_get(
     State(host): State<Arc<Host>>,
+    headers: HeaderMap,
     parameters: Result<Query<QueryParameters>, QueryRejection>,
-) -> Result<Response, BadRequest> {
+) -> Answered {
     let Query(QueryParameters { path, args, format }) = parameters.map_err(|error| invalid(error.body_text()))?;
-    run(&host, Kind::Query, &path, args.as_deref(), format.unwrap_or_default()).await
+    let caller = caller::of(&headers, Kind::Query)?;
+    run(&host, &caller, Kind::Query, &path, args.as_deref(), format.unwrap_or_default()).await
 }
 
-async fn call(host: &Host, kind: Kind, body: Body) -> Result<Response, BadRequest> {
+async fn call(host: &Host, kind: Kind, headers: &HeaderMap, body: Body) -> Answered {
+    let caller = caller::of(headers, kind)?;
     let body = read(host, body).await?;
     let call: FunctionCall<'_> = parse(&body, r#"a call `{"path", "args", "format"}`"#)?;
-    run(host, kind, &call.path, call.args.map(RawValue::get), call.format.unwrap_or_default()).await
+    run(host, &caller, kind, &call.path, call.args.map(RawValue::get), call.format.unwrap_or_default()).await
 }
 
 async fn read(host: &Host, body: Body) -> Result<Bytes, BadRequest> {
@@ -111,42 +111,34 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], wanted: &str) -> Result<T, BadR
 }
 
 fn invalid(words: impl Into<String>) -> BadRequest {
-    BadRequest(Failure::caller(Code::InvalidArgs, words))
+    Failure::caller(Code::InvalidArgs, words).into()
 }
 
-async fn run(host: &Host, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Result<Response, BadRequest> {
-    let body = answered(host, kind, path, args, format).await?;
-    Ok(respond::json(StatusCode::OK, body))
+async fn run(host: &Host, caller: &Caller, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Answered {
+    let args = argument(args)?;
+    let answer = host.invoker.enter(caller, format.call(kind, path, args)).await;
+    answered(answer, kind, path, format)
 }
 
-/// The body of an answer.
-async fn answered(
-    host: &Host,
-    kind: Kind,
-    path: &str,
-    args: Option<&str>,
-    format: Format,
-) -> Result<String, BadRequest> {
-    let args = single_argument(args.unwrap_or("{}")).map_err(|error| invalid(error.to_string()))?;
-    Ok(body_of(answer(host, kind, path, args, format).await, kind, path, format))
+/// The one argument: an object of named arguments.
+fn argument(args: Option<&str>) -> Result<&str, BadRequest> {
+    single_argument(args.unwrap_or("{}")).map_err(|error| invalid(error.to_string()))
 }
 
-async fn answer(host: &Host, kind: Kind, path: &str, args: &str, format: Format) -> Answer {
-    let encoded = format == Format::Encoded;
-    match host.live.run(Request { kind, path, args, encoded }, &host.invoker).await {
-        QueryAnswer::Ran(answer) => answer,
-        QueryAnswer::Kept(evaluation) => Answer {
-            result: evaluation.result.clone().map(|text| text.to_string()),
-            log: evaluation.log.clone(),
-            request_id: String::new(),
-        },
+impl Format {
+    fn call<'a>(self, kind: Kind, path: &'a str, args: &'a str) -> Call<'a> {
+        let encoding = match self {
+            Self::Encoded => Encoding::Convex,
+            Self::Clean | Self::Export => Encoding::Clean,
+        };
+        Call { kind, path, args, encoding }
     }
 }
 
 /// `{"ts"}`: the timestamp of now, for [`query_at_ts`].
-pub(crate) async fn query_ts(State(host): State<Arc<Host>>) -> Result<Response, BadRequest> {
+pub(crate) async fn query_ts(State(host): State<Arc<Host>>) -> Answered {
     let ts = stamp(host.live.get()?.keep_moment().await);
-    Ok(respond::json(StatusCode::OK, format!(r#"{{"ts":"{}"}}"#, ts.to_base64())))
+    Ok(Stamp::new().on(respond::json(StatusCode::OK, format!(r#"{{"ts":"{}"}}"#, ts.to_base64()))))
 }
 
 #[derive(Debug, Deserialize)]
@@ -162,21 +154,25 @@ struct CallAt<'a> {
 
 /// A query in the state of a timestamp that this host has told by [`query_ts`]. For another one, it shows at least what
 /// had been committed then.
-pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
+pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, headers: HeaderMap, body: Body) -> Answered {
+    let caller = caller::of(&headers, Kind::Query)?;
     let body = read(&host, body).await?;
     let call: CallAt<'_> = parse(&body, r#"a call `{"path", "args", "ts"}`"#)?;
     let ts = Timestamp::from_base64(&call.ts).map_err(|error| invalid(format!("`ts` is not a timestamp: {error}")))?;
     let (path, kind, format) = (&*call.path, Kind::Query, call.format.unwrap_or_default());
-    let args = single_argument(call.args.map_or("{}", RawValue::get)).map_err(|error| invalid(error.to_string()))?;
+    let args = argument(call.args.map(RawValue::get))?;
     let live = host.live.get()?;
-    let request = Request { kind, path, args, encoded: format == Format::Encoded };
-    let answer = if let Some(answer) = live.query_at(request, ts.nanos()).await? {
-        answer
-    } else {
-        live.catch_up(live.position_of(ts.nanos())).await?;
-        answer(&host, kind, path, args, format).await
+    let kept = live.query_at(&caller, format.call(kind, path, args), ts.nanos()).await?;
+    let answer = match kept {
+        Some(answer) => answer,
+        None => {
+            let position = live.position_of(ts.nanos());
+            live.catch_up(position).await?;
+            let caller = Caller { at_least: position, ..caller };
+            host.invoker.enter(&caller, format.call(kind, path, args)).await
+        }
     };
-    Ok(respond::json(StatusCode::OK, body_of(answer, kind, path, format)))
+    answered(answer, kind, path, format)
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,35 +182,55 @@ struct Batch<'a> {
 }
 
 /// Several queries: `{"queries": [{path, args, format}]}` to `{"results": [...]}`.
-pub(crate) async fn query_batch(State(host): State<Arc<Host>>, body: Body) -> Result<Response, BadRequest> {
+pub(crate) async fn query_batch(State(host): State<Arc<Host>>, headers: HeaderMap, body: Body) -> Answered {
     const QUERIES_MAX: usize = 100;
+    let caller = caller::of(&headers, Kind::Query)?;
     let body = read(&host, body).await?;
     let batch: Batch<'_> = parse(&body, r#"`{"queries": [{"path", "args", "format"}]}`"#)?;
     if batch.queries.len() > QUERIES_MAX {
         return Err(invalid(format!("at most {QUERIES_MAX} queries at once")));
     }
-    let mut results = Vec::with_capacity(batch.queries.len());
+    let bytes_max = host.engine.limits().result_bytes_max;
+    let mut results = String::new();
     for call in &batch.queries {
-        let (args, format) = (call.args.map(RawValue::get), call.format.unwrap_or_default());
-        results.push(answered(&host, Kind::Query, &call.path, args, format).await?);
+        let (args, format) = (argument(call.args.map(RawValue::get))?, call.format.unwrap_or_default());
+        let answer = host.invoker.enter(&caller, format.call(Kind::Query, &call.path, args)).await;
+        let body = body_of(answer, Kind::Query, &call.path, format)?;
+        if results.len() + body.len() > bytes_max {
+            let words = format!("the results of the batch together have more than {bytes_max} bytes");
+            return Err(Failure::function(Code::ResultLimit, words).into());
+        }
+        if !results.is_empty() {
+            results.push(',');
+        }
+        results.push_str(&body);
     }
-    Ok(respond::json(StatusCode::OK, format!(r#"{{"results":[{}]}}"#, results.join(","))))
+    Ok(Stamp::new().on(respond::json(StatusCode::OK, format!(r#"{{"results":[{results}]}}"#))))
 }
 
-fn body_of(answer: Answer, kind: Kind, path: &str, format: Format) -> String {
+fn answered(answer: Answer, kind: Kind, path: &str, format: Format) -> Answered {
+    let stamp = Stamp { request_id: answer.request_id, version: answer.version };
+    Ok(stamp.on(respond::json(StatusCode::OK, body_of(answer, kind, path, format)?)))
+}
+
+/// What a function returned or how it failed; a failure of the system is no answer of a function's.
+fn body_of(answer: Answer, kind: Kind, path: &str, format: Format) -> Result<String, BadRequest> {
+    let stamp = Stamp { request_id: answer.request_id, version: answer.version };
     match answer.result {
         Ok(value) => {
+            let value = value.into_string();
             let value = if format == Format::Encoded { encode(value) } else { value };
-            let log = respond::text(&answer.log);
-            format!("{{\"status\":\"success\",\"value\":{value},\"logLines\":{log}}}")
+            let log = respond::text(&*answer.log);
+            Ok(format!("{{\"status\":\"success\",\"value\":{value},\"logLines\":{log}}}"))
         }
-        Err(failure) => respond::text(&ErrorBody {
+        Err(failure) if failure.origin == Origin::System => Err(BadRequest(failure, stamp)),
+        Err(failure) => Ok(respond::text(&ErrorBody {
             status: "error",
-            error_message: error_message(&failure, kind, path, &answer.request_id),
+            error_message: error_message(&failure, kind, path, &stamp.request_id.to_string()),
             error_data: error_data(&failure)
                 .map(|data| if format == Format::Encoded { encode_convex(data) } else { data }),
             log_lines: &answer.log,
-        }),
+        })),
     }
 }
 

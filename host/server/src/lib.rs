@@ -5,6 +5,7 @@
 //!
 //! Invariant: the only crate of the host that knows HTTP, both ways: the routes, and the gate to the outside.
 
+mod caller;
 mod clean;
 mod convex;
 mod cors;

@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use convoke_deploy::Deployments;
 use convoke_feed::{FeedError, FeedOptions};
-use convoke_invoke::{Invoker, Observe, Request};
-use convoke_live::{Incarnation, Live, LiveOptions, QueryAnswer};
-use convoke_model::{Code, Failure, Kind, Outcome, chain};
+use convoke_invoke::Invoker;
+use convoke_live::{Incarnation, Live, LiveLimits, LiveOptions};
+use convoke_model::{Code, Failure, Outcome, chain};
 use convoke_postgres::Config;
 use rand::Rng;
 use tokio::time::sleep;
 
-/// Memory for results that nobody is subscribed to.
-const CACHE_BYTES_MAX: usize = 64 << 20;
 /// Rounds of queries that run at a time for subscribers: fewer than there are connections.
 const ROUNDS_MAX: usize = 12;
 
@@ -76,15 +74,6 @@ impl LiveQueries {
         })
     }
 
-    /// Runs a function for a plain caller.
-    pub(crate) async fn run(&self, request: Request<'_>, invoker: &Invoker) -> QueryAnswer {
-        match (self.inner.live.get(), request.kind) {
-            (Some(live), Kind::Query) => live.query(request, 0).await,
-            (Some(live), Kind::Mutation) => QueryAnswer::Ran(live.mutate(request, &Observe::default()).await.0),
-            _ => QueryAnswer::Ran(invoker.run(request).await),
-        }
-    }
-
     /// Follows the tables that a sync has made, before anybody reads them.
     pub(crate) async fn follow_new_tables(&self) {
         if self.inner.live.get().is_some() {
@@ -133,7 +122,7 @@ impl Inner {
             feed: FeedOptions::new(self.postgres.clone(), publication),
             project: self.project.clone(),
             incarnation: Incarnation { nanoseconds, lsn },
-            cache_bytes_max: CACHE_BYTES_MAX,
+            limits: LiveLimits::default(),
             rounds_max: ROUNDS_MAX,
         };
         self.live.get_or_init(|| Live::start(self.invoker.clone(), Arc::clone(&self.deployments), options));

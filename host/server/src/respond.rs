@@ -6,10 +6,15 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use convoke_invoke::{RequestId, VersionTag};
 use convoke_model::{Code, Failure, Origin};
 use http_body_util::LengthLimitError;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::caller;
+
+const REQUEST_ID: &str = "convoke-request-id";
 
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
@@ -19,23 +24,42 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
+/// Which call was answered, by which version: the headers of every answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    pub(crate) request_id: RequestId,
+    pub(crate) version: Option<VersionTag>,
+}
+
+impl Stamp {
+    /// Of a request for which no function ran.
+    pub(crate) fn new() -> Self {
+        Self { request_id: RequestId::random(), version: None }
+    }
+
+    pub(crate) fn on(self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(self.request_id.to_string()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(version) = self.version.and_then(|version| HeaderValue::from_str(version.as_str()).ok()) {
+            headers.insert(caller::VERSION, version);
+        }
+        response
+    }
+}
+
 /// `{ok: false, error: {code, message, details?}}` with the code's status.
-pub(crate) fn failure(failure: &Failure, request_id: &str) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        ok: bool,
-        error: Error<'a>,
-    }
-    #[derive(Serialize)]
-    struct Error<'a> {
-        code: &'a str,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        details: Option<&'a Value>,
-    }
+pub(crate) fn failure(failure: &Failure, stamp: Stamp) -> Response {
     let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = json!({ "ok": false, "error": error(failure, stamp.request_id) });
+    stamp.on(json(status, body.to_string()))
+}
+
+/// `{code, message, details?}`: what a client may read of a failure. One of the system says what became of the call.
+pub(crate) fn error(failure: &Failure, request_id: RequestId) -> Value {
     let opaque = failure.code == Code::Internal;
-    let mut details = if opaque { Some(json!({ "requestId": request_id })) } else { failure.data.clone() };
+    let mut details = if opaque { Some(json!({ "requestId": request_id.to_string() })) } else { failure.data.clone() };
     if failure.origin == Origin::System {
         let known = details.get_or_insert_with(|| json!({}));
         if let Some(known) = known.as_object_mut() {
@@ -43,12 +67,15 @@ pub(crate) fn failure(failure: &Failure, request_id: &str) -> Response {
         }
     }
     let message = if opaque { "internal error" } else { &failure.message };
-    let error = Error { code: failure.code.as_str(), message, details: details.as_ref() };
-    json(status, text(&Body { ok: false, error }))
+    let mut error = json!({ "code": failure.code.as_str(), "message": message });
+    if let Some(details) = details {
+        error["details"] = details;
+    }
+    error
 }
 
 /// A value as JSON text; nothing that is given here can fail to be one.
-pub(crate) fn text(value: &impl Serialize) -> String {
+pub(crate) fn text(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 

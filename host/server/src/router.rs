@@ -13,6 +13,7 @@ use tower_http::services::ServeDir;
 
 use crate::cors::CorsWhenAsked;
 use crate::host::Host;
+use crate::respond::Stamp;
 use crate::stall::StallListener;
 use crate::{clean, convex, health, metrics, openapi, respond, socket, subscribe};
 
@@ -69,7 +70,7 @@ where
 }
 
 async fn no_route() -> Response {
-    respond::failure(&Failure::caller(Code::NotFound, "there is no such route"), "")
+    respond::failure(&Failure::caller(Code::NotFound, "there is no such route"), Stamp::new())
 }
 
 async fn post_only() -> Response {
@@ -86,7 +87,7 @@ async fn get_or_post_only() -> Response {
 
 fn method_not_allowed(allowed: &'static str) -> Response {
     let failure = Failure::caller(Code::MethodNotAllowed, format!("this route takes {allowed}"));
-    let mut response = respond::failure(&failure, "");
+    let mut response = respond::failure(&failure, Stamp::new());
     debug_assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(axum::http::header::ALLOW, axum::http::HeaderValue::from_static(allowed));
     response

@@ -12,20 +12,19 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use convoke_convex::{
-    CLOSE_GOING_AWAY, Call, ClientVersion, Close, Command, Committed, Encoded, FunctionError, MUTATION_WAIT_MS_MAX,
-    PING_INTERVAL_MS, ProtocolError, QueryResult, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS, ServerMessage, Session,
-    Timestamp,
+    CLOSE_GOING_AWAY, Call as Called, ClientVersion, Close, Command, Committed, Encoded, FunctionError,
+    MUTATION_WAIT_MS_MAX, PING_INTERVAL_MS, ProtocolError, QueryResult, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS,
+    ServerMessage, Session, Timestamp,
 };
-use convoke_invoke::{Answer, Observe, Request};
+use convoke_invoke::{Answer, Call, CallKey, CallOrigin, Caller, Encoding};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Failure, Kind};
-use convoke_store::Receipt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use crate::host::{Host, stopped};
-use crate::respond;
+use crate::respond::{self, Stamp};
 
 /// Kept for as long as a socket is open, most of which say little.
 const READ_BUFFER_BYTES: usize = 2 << 10;
@@ -54,7 +53,7 @@ fn open(
 ) -> Response {
     let live = match host.live.get() {
         Ok(live) => live.clone(),
-        Err(failure) => return respond::failure(&failure, ""),
+        Err(failure) => return respond::failure(&failure, Stamp::new()),
     };
     let bytes_max = host.engine.limits().body_bytes_max;
     match upgrade {
@@ -69,8 +68,8 @@ fn open(
 
 /// What ended elsewhere.
 enum Done {
-    Mutation { call: Call, answer: Box<Answer>, lsn: Option<u64> },
-    Action { call: Call, answer: Box<Answer> },
+    Mutation { call: Called, answer: Box<Answer> },
+    Action { call: Called, answer: Box<Answer> },
 }
 
 /// Why a conversation ends.
@@ -87,6 +86,8 @@ struct Conversation {
     socket: WebSocket,
     session: Session,
     session_id: Uuid,
+    /// Whether the client has not been connected before, and so has sent nothing before.
+    is_first: bool,
     watcher: Watcher,
     done: mpsc::UnboundedReceiver<Done>,
     report: mpsc::UnboundedSender<Done>,
@@ -113,6 +114,7 @@ impl Conversation {
             socket,
             session: Session::new(client),
             session_id: Uuid::nil(),
+            is_first: false,
             done,
             report,
             owed: 0,
@@ -139,7 +141,7 @@ impl Conversation {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                message = self.socket.recv() => self.hear(message)?,
+                message = self.socket.recv() => self.hear(message).await?,
                 Some(done) = self.done.recv() => {
                     if let Some(next) = self.finish(done).await? {
                         self.obey(next)?;
@@ -160,13 +162,19 @@ impl Conversation {
         Err(End::Said(Close::new(CLOSE_GOING_AWAY, "")))
     }
 
-    fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.heard = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
                 let commands = self.session.receive(&text, now_ms()).map_err(|error| said(&error))?;
+                let mut subscribes = false;
                 for command in commands {
+                    subscribes |= matches!(command, Command::Subscribe { .. });
                     self.obey(command)?;
+                }
+                if subscribes && let Some(now) = self.live.log_position().await {
+                    // A first result shows what had been written when it was asked for, by whichever door.
+                    self.owed = self.owed.max(now);
                 }
                 Ok(())
             }
@@ -178,8 +186,9 @@ impl Conversation {
 
     fn obey(&mut self, command: Command) -> Result<(), End> {
         match command {
-            Command::Connected { session_id, max_observed, .. } => {
+            Command::Connected { session_id, connection_count, max_observed, .. } => {
                 self.session_id = session_id;
+                self.is_first = connection_count == 0;
                 if let Some(observed) = max_observed {
                     self.owed = self.live.position_of(observed.nanos());
                     self.catch_up = Some((observed, Instant::now() + CATCH_UP_MAX));
@@ -193,8 +202,10 @@ impl Conversation {
                     args: args.into(),
                     journal: None,
                 });
-                self.watcher.add(query_id, &key);
-                Ok(())
+                // One of the system: the client comes back later, perhaps to another host.
+                self.watcher
+                    .add(query_id, &key)
+                    .map_err(|failure| End::Said(Close::of_failure(&failure).unwrap_or_default()))
             }
             Command::Unsubscribe { query_id } => {
                 self.watcher.remove(query_id);
@@ -211,8 +222,9 @@ impl Conversation {
                 self.running += 1;
                 let (host, report) = (Arc::clone(&self.host), self.report.clone());
                 tokio::spawn(async move {
-                    let request = Request { kind: Kind::Action, path: &call.path, args: &call.args, encoded: false };
-                    let answer = Box::new(host.invoker.run(request).await);
+                    let action =
+                        Call { kind: Kind::Action, path: &call.path, args: &call.args, encoding: Encoding::Clean };
+                    let answer = Box::new(host.invoker.enter(&Caller::new(CallOrigin::Socket), action).await);
                     let _ = report.send(Done::Action { call, answer });
                 });
                 Ok(())
@@ -231,24 +243,19 @@ impl Conversation {
     }
 
     /// A mutation, once, however often its client sends it.
-    fn mutate(&mut self, call: Call) {
+    fn mutate(&mut self, call: Called) {
         let latest = stamp(self.live.timestamp(self.live.newest()));
         if let Err(misuse) = self.session.mutation_commits_after(call.request_id, latest) {
             tracing::error!(%misuse, "a mutation that is not there");
         }
         self.running += 1;
-        let (live, report) = (self.live.clone(), self.report.clone());
-        let key = Receipt {
-            scope: self.session_id.to_string().into(),
-            key: call.request_id.to_string().into(),
-            digest: Receipt::digest(&call.path, &call.args),
-            fresh: false,
-        };
+        let (host, report) = (Arc::clone(&self.host), self.report.clone());
+        let key = CallKey::Request { session: self.session_id, number: call.request_id, is_first: self.is_first };
         tokio::spawn(async move {
-            let request = Request { kind: Kind::Mutation, path: &call.path, args: &call.args, encoded: false };
-            let observe = Observe { key: Some(key), ..Observe::default() };
-            let (answer, lsn) = live.mutate(request, &observe).await;
-            let _ = report.send(Done::Mutation { call, answer: Box::new(answer), lsn });
+            let caller = Caller { key: Some(key), ..Caller::new(CallOrigin::Socket) };
+            let mutation = Call { kind: Kind::Mutation, path: &call.path, args: &call.args, encoding: Encoding::Clean };
+            let answer = Box::new(host.invoker.enter(&caller, mutation).await);
+            let _ = report.send(Done::Mutation { call, answer });
         });
     }
 
@@ -256,18 +263,19 @@ impl Conversation {
     async fn finish(&mut self, done: Done) -> Result<Option<Command>, End> {
         self.running = self.running.saturating_sub(1);
         match done {
-            Done::Mutation { call, answer, lsn } => {
+            Done::Mutation { call, answer } => {
                 if let Err(failure) = &answer.result
                     && let Some(close) = Close::of_failure(failure)
                 {
                     return Err(End::Said(close));
                 }
-                let position = lsn.unwrap_or_else(|| self.live.newest());
+                let position = answer.position.unwrap_or_else(|| self.live.newest());
                 let ts = stamp(self.live.timestamp(position));
-                let Answer { result, log, request_id } = *answer;
-                let result = result
-                    .map(|value| Committed { value: Encoded::from_clean(value), ts })
-                    .map_err(|failure| FunctionError::new(&failure, Kind::Mutation, &call.path, &request_id));
+                let Answer { result, log, request_id, .. } = *answer;
+                let result =
+                    result.map(|value| Committed { value: Encoded::from_clean(value.into_string()), ts }).map_err(
+                        |failure| FunctionError::new(&failure, Kind::Mutation, &call.path, &request_id.to_string()),
+                    );
                 if result.is_ok() {
                     self.owed = self.owed.max(position);
                 }
@@ -277,10 +285,10 @@ impl Conversation {
                 Ok(response.next)
             }
             Done::Action { call, answer } => {
-                let Answer { result, log, request_id } = *answer;
+                let Answer { result, log, request_id, .. } = *answer;
                 let result = result
-                    .map(Encoded::from_clean)
-                    .map_err(|failure| FunctionError::new(&failure, Kind::Action, &call.path, &request_id));
+                    .map(|value| Encoded::from_clean(value.into_string()))
+                    .map_err(|failure| FunctionError::new(&failure, Kind::Action, &call.path, &request_id.to_string()));
                 let text = self.session.action_finished(call.request_id, &result, &log);
                 self.say(text.map_err(|misuse| internal(&misuse))?).await?;
                 Ok(None)
@@ -351,27 +359,23 @@ impl Conversation {
 
 /// The result in Convex' words, made once for all sockets.
 fn result_of(evaluation: &Evaluation) -> Arc<QueryResult> {
-    let made = evaluation.rendered.get_or_init(|| {
+    let made = evaluation.rendered(|| {
         let journal = evaluation.journal.as_deref();
-        let result = match &evaluation.result {
+        match &evaluation.result {
             Ok(value) => QueryResult::updated(&Encoded::from_clean(value.to_string()), &evaluation.log, journal),
             Err(failure) => {
-                let id = failure.message.strip_prefix("internal error, request id ").unwrap_or_default();
-                let error = FunctionError::new(failure, Kind::Query, &evaluation.path, id);
+                let id = evaluation.request_id.to_string();
+                let error = FunctionError::new(failure, Kind::Query, &evaluation.path, &id);
                 QueryResult::failed(&error, &evaluation.log, journal)
             }
-        };
-        Arc::new(result)
+        }
     });
-    match Arc::clone(made).downcast() {
-        Ok(result) => result,
+    made.unwrap_or_else(|| {
         // Nobody else renders results.
-        Err(_) => Arc::new(QueryResult::failed(
-            &FunctionError::new(&Failure::internal(""), Kind::Query, &evaluation.path, ""),
-            &[],
-            None,
-        )),
-    }
+        let id = evaluation.request_id.to_string();
+        let error = FunctionError::new(&Failure::internal(""), Kind::Query, &evaluation.path, &id);
+        Arc::new(QueryResult::failed(&error, &[], None))
+    })
 }
 
 fn said(error: &ProtocolError) -> End {

@@ -13,16 +13,18 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use convoke_live::{CATCH_UP_MAX, Evaluation, Live, View, Watcher};
-use convoke_model::{Code, Failure, FunctionPath, Kind};
+use convoke_invoke::{Call, Checked, Encoding};
+use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, View, Watcher};
+use convoke_model::{Code, Failure, Kind};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::caller;
 use crate::host::{Host, stopped};
-use crate::respond;
+use crate::respond::{self, Stamp};
 
 /// Proxies give a silent connection up after half a minute or so.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
@@ -39,8 +41,8 @@ pub(crate) async fn by_get(
     headers: HeaderMap,
 ) -> Response {
     match parameters {
-        Ok(Query(parameters)) => subscribe(&host, &path, parameters.args.as_deref().unwrap_or("{}"), &headers),
-        Err(rejection) => respond::failure(&Failure::caller(Code::InvalidArgs, rejection.body_text()), ""),
+        Ok(Query(parameters)) => subscribe(&host, &path, parameters.args.as_deref().unwrap_or("{}"), &headers).await,
+        Err(rejection) => respond::failure(&Failure::caller(Code::InvalidArgs, rejection.body_text()), Stamp::new()),
     }
 }
 
@@ -51,14 +53,14 @@ pub(crate) async fn by_post(
     body: Body,
 ) -> Response {
     match respond::read_text(body, host.engine.limits().body_bytes_max).await {
-        Ok(body) if body.iter().all(u8::is_ascii_whitespace) => subscribe(&host, &path, "{}", &headers),
-        Ok(body) => subscribe(&host, &path, respond::as_text(&body), &headers),
-        Err(failure) => respond::failure(&failure, ""),
+        Ok(body) if body.iter().all(u8::is_ascii_whitespace) => subscribe(&host, &path, "{}", &headers).await,
+        Ok(body) => subscribe(&host, &path, respond::as_text(&body), &headers).await,
+        Err(failure) => respond::failure(&failure, Stamp::new()),
     }
 }
 
-fn subscribe(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Response {
-    match open(host, path, args, headers) {
+async fn subscribe(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Response {
+    match open(host, path, args, headers).await {
         Ok(events) => {
             let mut response = Response::new(Body::from_stream(stream::unfold(events, Events::next)));
             let headers = response.headers_mut();
@@ -66,25 +68,25 @@ fn subscribe(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Respon
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
             // Told to nginx, which would hold events back.
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-            response
+            Stamp::new().on(response)
         }
-        Err(failure) => respond::failure(&failure, ""),
+        Err(failure) => respond::failure(&failure, Stamp::new()),
     }
 }
 
-fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Result<Events, Failure> {
+async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Result<Events, Failure> {
     let live = host.live.get()?;
     // What can never be answered is refused before a stream is opened.
-    host.invoker.check(Kind::Query, path, args)?;
-    let name =
-        FunctionPath::parse(path).map_err(|error| Failure::caller(Code::NotFound, error.to_string()))?.to_string();
-    let key =
-        live.key(path, args, None).ok_or_else(|| Failure::caller(Code::InvalidArgs, "the arguments are not JSON"))?;
+    let caller = caller::of(headers, Kind::Query)?;
+    let call = Call { kind: Kind::Query, path, args, encoding: Encoding::Clean };
+    let Checked { path: name, args } = host.invoker.check(&caller, call)?;
+    let key = QueryKey { path: name.as_str().into(), args: args.into(), journal: None };
     let mut watcher = Watcher::new(live.clone());
-    watcher.add(0, &key);
+    watcher.add(0, &key)?;
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
-    // Never less than the client has seen, on whichever host.
-    let position = last_seen.map_or(0, |seen| live.position_of(seen));
+    // Never less than the client has seen, on whichever host, nor than had been written when it came.
+    let seen = last_seen.map_or(0, |seen| live.position_of(seen));
+    let position = live.log_position().await.map_or(seen, |now| now.max(seen));
     Ok(Events {
         live: live.clone(),
         watcher,
@@ -152,7 +154,7 @@ impl Events {
     /// is shown. Where it has, a run goes on.
     fn give_up(&mut self) {
         self.give_up_at = None;
-        if !self.live.has_heard(self.position) {
+        if !self.live.has_reached(self.position) {
             tracing::debug!(position = self.position, "not reached: this stream begins anew");
             (self.position, self.last_seen) = (0, None);
         }
@@ -195,7 +197,7 @@ fn event(name: &str, ts: u64, evaluation: &Evaluation) -> String {
             event
         }
         Err(failure) => {
-            let error = json!({ "code": failure.code.as_str(), "message": failure.message, "details": failure.data });
+            let error = respond::error(failure, evaluation.request_id);
             let data = json!({ "name": name, "ts": ts, "data": error });
             format!("event: error\nid: {ts}\ndata: {data}\n\n")
         }

@@ -245,7 +245,7 @@ where
     future.as_mut().take_output().expect("a future that was awaited and not taken before has its output")
 }
 
-fn unavailable(error: &PoolError) -> DatabaseError {
+pub(crate) fn unavailable(error: &PoolError) -> DatabaseError {
     let words = match error {
         PoolError::Timeout(_) => "all connections to the database are busy",
         _ => "the database cannot be reached at the moment",

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use convoke_model::{CursorKey, Limits, Table, Tables};
+use convoke_model::{Code, CursorKey, DatabaseError, Failure, Limits, Table, Tables};
 use convoke_postgres::{Config, Tls};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::types::PgLsn;
 
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
+use crate::error::{Phase, explain};
+use crate::pipeline::unavailable;
 use convoke_model::chain;
 
 /// How a store connects.
@@ -38,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     /// For snapshots that outlive the call that took them: they are not to keep connections from calls.
     pub(crate) held: Pool,
+    /// For questions after the log's position: one connection, which no call can keep from those who ask.
+    pub(crate) positions: Pool,
     /// How the pool's connections are encrypted, for requests to cancel what they do.
     pub(crate) tls: Tls,
     pub(crate) project: String,
@@ -70,13 +75,17 @@ impl Store {
         let recycling = || ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(app.plain(), tls.clone(), recycling());
         let held = Manager::from_config(app.plain(), tls.clone(), recycling());
+        let positions = Manager::from_config(app.plain(), tls.clone(), recycling());
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let wait = Duration::from_millis(limits.queue_ms_max);
         let pool = build(manager, connections_max, wait, settings.clone())?;
-        let held = build(held, SNAPSHOTS_HELD_MAX, Duration::ZERO, settings)?;
+        let held = build(held, SNAPSHOTS_HELD_MAX, Duration::ZERO, settings.clone())?;
+        let positions = build(positions, 1, wait, settings)?;
         let scans = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { pool, held, tls, project, limits, sql, cursor_key, scans, restore }) })
+        Ok(Self {
+            inner: Arc::new(Inner { pool, held, positions, tls, project, limits, sql, cursor_key, scans, restore }),
+        })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.
@@ -93,10 +102,29 @@ impl Store {
         client.simple_query("").await.map(|_| ()).map_err(|error| chain(&error))
     }
 
+    /// How far the log is, in bytes from its beginning: all that has committed is before it, flushed or not.
+    ///
+    /// # Errors
+    /// Where Postgres does not tell before the deadline.
+    pub async fn log_position(&self, deadline: Instant) -> Result<u64, DatabaseError> {
+        let asked = async {
+            let client = self.inner.positions.get().await.map_err(|error| unavailable(&error))?;
+            let failed = |error| explain(&error, Phase::BeforeCommit);
+            let statement = client.prepare_cached("select pg_current_wal_insert_lsn()").await.map_err(failed)?;
+            let row = client.query_one(&statement, &[]).await.map_err(failed)?;
+            row.try_get::<_, PgLsn>(0).map(u64::from).map_err(failed)
+        };
+        match tokio::time::timeout_at(deadline.into(), asked).await {
+            Ok(position) => position,
+            Err(_) => Err(Failure::system(Code::DeadlineExceeded, "the database took too long").into()),
+        }
+    }
+
     /// Closes the idle connections, and the others as they come back.
     pub fn close(&self) {
         self.inner.pool.close();
         self.inner.held.close();
+        self.inner.positions.close();
     }
 
     /// Warns, once in a while, of a filter that goes over all of a large table.

@@ -15,7 +15,7 @@ use convoke_model::Limits;
 use convoke_postgres::Config;
 use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request};
+use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -155,22 +155,45 @@ impl TestHost {
         Answer { status, body }
     }
 
+    /// With headers, of the request and of the answer.
+    pub(crate) async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, HeaderMap, Value) {
+        let (status, answered, text) = self.exchange(method, path, headers, body.to_owned().into()).await;
+        (status, answered, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
     pub(crate) async fn send_text(&self, method: Method, path: &str, body: Bytes) -> (u16, String) {
+        let (status, _, text) = self.exchange(method, path, &[], body).await;
+        (status, text)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> (u16, HeaderMap, String) {
         let stream = TcpStream::connect(self.address).await.expect("a connection");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Full::new(body))
-            .expect("a request");
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).expect("a request");
         let response = sender.send_request(request).await.expect("an answer");
         let status = response.status().as_u16();
+        let headers = response.headers().clone();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         connection.abort();
-        (status, String::from_utf8_lossy(&body).into_owned())
+        (status, headers, String::from_utf8_lossy(&body).into_owned())
     }
 
     /// A connection of the test's own, as psql would have.

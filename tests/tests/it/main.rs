@@ -4,6 +4,7 @@ mod calls;
 mod clocks;
 mod database;
 mod documents;
+mod door;
 mod harness;
 mod hostile;
 mod live;

@@ -90,6 +90,20 @@ fn model_and_sql_know_neither_time_nor_io() {
 }
 
 #[test]
+fn nobody_but_the_door_builds_a_run() {
+    let mut problems = Vec::new();
+    let who = ["host/invoke/", "host/store/", "tests/", "bench/"];
+    for file in Tree::read().rust().filter(|file| !file.is_in(&who)) {
+        let code = code_of(&file.text);
+        problems
+            .extend(names(&code, "CallOptions").map(|found| format!("{}:{}: `CallOptions`", file.path, found.line)));
+        let calls = names(&code, "convoke_engine").filter(|found| found.is_followed_by("Call"));
+        problems.extend(calls.map(|found| format!("{}:{}: `convoke_engine::Call`", file.path, found.line)));
+    }
+    report(&problems, "enter by `convoke_invoke::Invoker::enter`: what holds for every call is seen to there");
+}
+
+#[test]
 fn files_and_functions_stay_readable() {
     let mut problems = Vec::new();
     for file in Tree::read().rust() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use convoke_invoke::{Ran, RequestId};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::sleep;
 
@@ -58,7 +59,9 @@ struct Scene {
 
 fn outcome(key: &QueryKey, result: Result<String, Failure>, verdict: Verdict) -> Outcome {
     let path = Arc::clone(&key.path);
-    Outcome { path, result, log: Vec::new(), journal: None, from: 100, snapshot: None, verdict }
+    let ran =
+        Ran { result: result.map(Arc::from), log: Arc::default(), version: None, request_id: RequestId::random() };
+    Outcome { path, ran, journal: None, from: 100, snapshot: None, verdict }
 }
 
 fn good(key: &QueryKey, result: &str) -> Outcome {

@@ -55,6 +55,10 @@ impl Entry {
         !self.subscribers.is_empty() || self.has_callers()
     }
 
+    pub(super) fn has_subscribers(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+
     fn has_callers(&self) -> bool {
         self.waiting.iter().any(|caller| !caller.is_closed())
     }

@@ -1,5 +1,6 @@
 //! The rules by which results hold, one at a time.
 
+use convoke_invoke::{Ran, RequestId};
 use convoke_model::{Fields, Ids, Index, Plan, Position, Range, Read, ReadSet, SeenRows};
 use uuid::Uuid;
 
@@ -24,8 +25,7 @@ fn evaluation(from: u64, snapshot: &str) -> Arc<Evaluation> {
 fn page(from: u64, snapshot: &str, journal: Option<&str>) -> Arc<Evaluation> {
     let outcome = Outcome {
         path: "a:b".into(),
-        result: Ok("1".to_owned()),
-        log: Vec::new(),
+        ran: Ran { result: Ok("1".into()), log: Arc::default(), version: None, request_id: RequestId::random() },
         journal: journal.map(str::to_owned),
         from,
         snapshot: Some(snapshot.parse().expect("a snapshot")),
@@ -360,39 +360,24 @@ fn without_a_result_a_failure_is_shown_when_patience_is_over_and_until_there_is_
 }
 
 #[test]
-fn who_waits_for_a_run_no_longer_keeps_nothing_alive() {
+fn a_plain_callers_run_is_kept_or_given_up() {
     let mut state = streaming();
-    let (due, mut run) = state.join(&key("a"));
-    let id = due.expect("a run");
-    let (due, given_up) = state.join(&key("a"));
-    assert_eq!(due, None, "it is one run");
-    drop(given_up);
+    let (id, run) = state.begin_kept(&key("a")).expect("a run");
+    assert!(state.begin_kept(&key("a")).is_none(), "it is one run");
     assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
-    assert!(run.try_recv().is_ok());
-
-    let (due, run) = state.join(&key("b"));
-    let id = due.expect("a run");
     drop(run);
-    assert_eq!(state.take_due(id), None, "its turn is not taken");
-    assert!(!state.entries.contains_key(&id));
+    assert!(state.holding(&key("a")).is_some());
 
-    // Who has given up and asks again over and over adds nothing.
-    let (due, _first) = state.join(&key("c"));
-    let id = due.expect("a run");
-    for _ in 0..1_000 {
-        drop(state.join(&key("c")));
-    }
-    assert!(state.entries[&id].waiting.len() < 10, "{}", state.entries[&id].waiting.len());
-}
+    let (id, run) = state.begin_kept(&key("b")).expect("a run");
+    drop(run);
+    assert!(state.abandon(id).run.is_empty());
+    assert!(!state.entries.contains_key(&id), "nothing is left of it");
 
-#[test]
-fn a_plain_call_is_given_the_failure_and_a_subscriber_is_not() {
-    let mut state = streaming();
-    let id = subscribed(&mut state, "a");
-    let (_, mut run) = state.join(&key("a"));
-    assert_eq!(state.receive_failure(id, &failure(), Patience::Waits).0, Received::Failed);
-    assert!(run.try_recv().is_ok_and(|run| run.result.is_err()));
-    assert!(state.entries[&id].current.is_none());
+    // Whoever subscribed meanwhile waits for a run: he gets one.
+    let (id, _run) = state.begin_kept(&key("c")).expect("a run");
+    assert_eq!(state.subscribe(&key("c"), subscriber(50)), Ok(Subscribed::Joins(id)));
+    assert_eq!(state.abandon(id).run, [id]);
+    assert!(state.begin_kept(&key("c")).is_none());
 }
 
 #[test]

@@ -158,14 +158,13 @@ impl Scene {
     async fn write(&self, seed: u64, time: Duration) -> Written {
         let until = Instant::now() + time;
         let writer = |number: u64| Writer::new(seed ^ number, until, Duration::from_millis(40));
-        let [first, second] = self.lives();
         let host = &self.hosts[0];
         let writers: Vec<BoxFuture<'_, Written>> = vec![
             writer(1).autocommit(host.psql().await).boxed(),
             writer(2).transactions(host.psql().await, "x").boxed(),
             writer(3).transactions(host.psql().await, "y").boxed(),
-            writer(4).mutations(first, host.psql().await).boxed(),
-            writer(5).mutations(second, host.psql().await).boxed(),
+            writer(4).mutations(Arc::clone(&self.hosts[0].host), host.psql().await).boxed(),
+            writer(5).mutations(Arc::clone(&self.hosts[1].host), host.psql().await).boxed(),
         ];
         join_all(writers).await.into_iter().fold(Written::default(), Written::and)
     }
@@ -180,7 +179,7 @@ impl Scene {
             let mut asked = workload::choose(&mut random, questions.len(), count);
             let mut watcher = Watcher::new(live.clone());
             for (number, question) in asked.iter().enumerate() {
-                watcher.add(number as u32, &key(&live, &questions[*question]));
+                watcher.add(number as u32, &key(&live, &questions[*question])).expect("room");
             }
             let mut shown: Vec<Shown> = Vec::new();
             let mut last = 0;
@@ -205,7 +204,7 @@ impl Scene {
                     swap_at += Duration::from_millis(random.random_range(200..2000));
                     let (number, question) = (random.random_range(0..count), random.random_range(0..questions.len()));
                     asked[number] = question;
-                    watcher.add(number as u32, &key(&live, &questions[question]));
+                    watcher.add(number as u32, &key(&live, &questions[question])).expect("room");
                 }
                 tokio::select! {
                     () = watcher.changed() => {}
@@ -389,7 +388,7 @@ fn an_error_goes_away_with_the_rows_that_made_it() {
         let mut watchers = Vec::new();
         for args in &asked {
             let mut watcher = Watcher::new(live.clone());
-            watcher.add(0, &live.key("plans:code", &args.to_string(), None).expect("a key"));
+            watcher.add(0, &live.key("plans:code", &args.to_string(), None).expect("a key")).expect("room");
             watchers.push(watcher);
         }
         let mut before = Vec::new();
@@ -422,7 +421,9 @@ fn queries_that_never_hold_together_are_shown_together() {
         });
         let mut watcher = Watcher::new(live.clone());
         for (number, args) in asked.iter().enumerate() {
-            watcher.add(number as u32, &live.key("plans:by_sql", &args.to_string(), None).expect("a key"));
+            watcher
+                .add(number as u32, &live.key("plans:by_sql", &args.to_string(), None).expect("a key"))
+                .expect("room");
         }
         let mut seen = Vec::new();
         while !writer.is_finished() {

@@ -1,10 +1,11 @@
 //! Writers of every kind, at random.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use convoke_invoke::{Observe, Request};
-use convoke_live::Live;
+use convoke_invoke::{Call, CallOrigin, Caller, Encoding};
 use convoke_model::Kind;
+use convoke_server::Host;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -117,7 +118,7 @@ impl Writer {
     }
 
     /// Mutations through a host.
-    pub(super) async fn mutations(mut self, live: Live, psql: Client) -> Written {
+    pub(super) async fn mutations(mut self, host: Arc<Host>, psql: Client) -> Written {
         let mut written = Written::default();
         while self.goes_on().await {
             let rows = psql
@@ -126,8 +127,8 @@ impl Writer {
                 .expect("ids");
             let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
             let args = json!({ "steps": self.steps(&ids, 0) }).to_string();
-            let request = Request { kind: Kind::Mutation, path: "plans:apply", args: &args, encoded: false };
-            let (answer, _) = live.mutate(request, &Observe::default()).await;
+            let call = Call { kind: Kind::Mutation, path: "plans:apply", args: &args, encoding: Encoding::Clean };
+            let answer = host.invoker().enter(&Caller::new(CallOrigin::Http), call).await;
             written.committed += usize::from(answer.result.is_ok());
             written.refused += usize::from(answer.result.is_err());
         }

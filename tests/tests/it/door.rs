@@ -1,0 +1,145 @@
+//! The one door: what holds for every call, whichever way it comes in.
+
+use std::time::Duration;
+
+use convoke_model::Limits;
+use hyper::{HeaderMap, Method};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, TestHost, run};
+
+const ROUNDS: u32 = 150;
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().expect("text"))
+}
+
+#[test]
+fn every_answer_says_which_call_it_is_of_and_which_version_answered() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let mut ids = std::collections::BTreeSet::new();
+        let args = json!({ "channel": "x" }).to_string();
+        let convex = json!({ "path": "messages:list", "args": { "channel": "x" }, "format": "json" }).to_string();
+        let mut version = String::new();
+        for (path, body) in [("/api/query/messages:list", &args), ("/api/query", &convex)] {
+            // The third time, it is a kept result.
+            for _ in 0..4 {
+                let (status, headers, _) = host.send_with(Method::POST, path, &[], body).await;
+                assert_eq!(status, 200);
+                let id = header(&headers, "convoke-request-id").expect("an id");
+                assert!(id.len() == 16 && ids.insert(id.to_owned()), "{id}");
+                version = header(&headers, "convoke-version").expect("a version").to_owned();
+                assert!(version.len() == 12 && version.bytes().all(|byte| byte.is_ascii_hexdigit()), "{version}");
+            }
+        }
+        for (path, body) in
+            [("/api/query/nobody:knows", "{}"), ("/api/query/messages:list", "{"), ("/api/nowhere", "{}")]
+        {
+            let (status, headers, _) = host.send_with(Method::POST, path, &[], body).await;
+            assert!(status >= 400);
+            let id = header(&headers, "convoke-request-id").expect("an id");
+            assert!(ids.insert(id.to_owned()), "{id}");
+            assert_eq!(header(&headers, "convoke-version"), None, "no function ran");
+        }
+        let wanted = [("convoke-version", version.as_str())];
+        let (status, ..) = host.send_with(Method::POST, "/api/query/messages:list", &wanted, &args).await;
+        assert_eq!(status, 200);
+        let unknown = [("convoke-version", "0123456789ab")];
+        let (status, _, body) = host.send_with(Method::POST, "/api/query/messages:list", &unknown, &args).await;
+        assert_eq!((status, body["error"]["code"].as_str()), (404, Some("NOT_FOUND")), "{body}");
+    });
+}
+
+#[test]
+fn a_failure_of_the_system_says_what_became_of_the_call() {
+    run(async {
+        let limits = Limits { calls_max: 1, ..Limits::default() };
+        let host = TestHost::with_limits(&["friendly", "messages"], limits).await;
+        // Long enough for the others to come; their rounds end with it.
+        let long = host.query("friendly:compute", json!({ "rounds": 100_000_000_u64 }));
+        let others = async {
+            loop {
+                let answer = host.query("friendly:empty", json!({})).await;
+                if answer.status != 200 {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (refused, _) = tokio::join!(others, long);
+        assert_eq!((refused.status, refused.code()), (503, "OVERLOADED"));
+        assert_eq!(refused.body["error"]["details"]["outcome"], "not_begun");
+        // A function's own failure says nothing of the kind.
+        let own = host.query("friendly:fails", json!({ "code": "MINE", "message": "no", "data": 7 })).await;
+        assert_eq!(own.body["error"], json!({ "code": "MINE", "message": "no", "details": 7 }));
+    });
+}
+
+/// A query that has been asked so often that its result is kept.
+async fn warmed(host: &TestHost) {
+    for _ in 0..4 {
+        host.query("messages:list", json!({ "channel": "x", "limit": 1 })).await.data();
+    }
+}
+
+fn newest(answer: &Answer) -> Option<&str> {
+    answer.data().as_array()?.last()?["body"].as_str()
+}
+
+async fn shows(host: &TestHost, body: &str) {
+    let answer = host.query("messages:list", json!({ "channel": "x", "limit": 1 })).await;
+    assert_eq!(newest(&answer), Some(body));
+}
+
+fn message(body: &str) -> Value {
+    json!({ "channel": "x", "author": "Ada", "body": body })
+}
+
+#[test]
+fn a_kept_result_shows_what_an_action_wrote() {
+    run(async {
+        let host = TestHost::start(&["messages", "caller"]).await;
+        for n in 0..ROUNDS {
+            warmed(&host).await;
+            let body = format!("by an action {n}");
+            let args = json!({
+                "mutation": "messages:send", "mutation_args": message(&body),
+                "query": "messages:list", "query_args": { "channel": "x", "limit": 1 },
+            });
+            let both = host.action("caller:call_both", args).await;
+            assert_eq!(both.data()["query"][0]["body"], body, "within the action");
+            shows(&host, &body).await;
+        }
+    });
+}
+
+#[test]
+fn a_kept_result_shows_what_another_host_wrote() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let other = TestHost::beside(&host, &["messages"]).await;
+        for n in 0..ROUNDS {
+            warmed(&host).await;
+            let body = format!("elsewhere {n}");
+            other.mutation("messages:send", message(&body)).await.data();
+            shows(&host, &body).await;
+        }
+    });
+}
+
+#[test]
+fn a_kept_result_shows_what_is_not_flushed_yet() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let psql = host.psql().await;
+        psql.batch_execute("set synchronous_commit = off").await.expect("a setting");
+        for n in 0..ROUNDS / 3 {
+            warmed(&host).await;
+            let body = format!("by hand {n}");
+            let insert = "insert into demo.messages (data) values (jsonb_build_object('channel', 'x', 'author', 'me', 'body', $1::text))";
+            psql.execute(insert, &[&body]).await.expect("an insert");
+            shows(&host, &body).await;
+        }
+    });
+}
