@@ -112,8 +112,10 @@ impl Server {
         let mut connection = connect(config, address, Purpose::Replication).await?;
         let facts = within(ANSWER_MAX, Facts::ask(&mut connection, Provider::of_hosts(config))).await?;
         let mut server = Self { connection, facts };
-        // A role may have limits of its own, made for queries: the creation of a slot has to wait for locks.
-        let settings = format!("set wal_sender_timeout = {}; set lock_timeout = 0", SENDER_TIMEOUT.as_millis());
+        // A role may have limits of its own, made for queries: the creation of a slot has to wait for locks. And floats come
+        // as text here, of which no digit may be left out: a creation time is a place in an index.
+        let timeout = SENDER_TIMEOUT.as_millis();
+        let settings = format!("set wal_sender_timeout = {timeout}; set lock_timeout = 0; set extra_float_digits = 1");
         server.query(&settings).await?;
         Ok(server)
     }

@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use jsonschema::paths::Location;
 use jsonschema::{Keyword, ValidationError, Validator};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::arguments::{SchemaError, describe, first_error};
+use crate::change::{Changes, Operation, bound_formats};
+use crate::document_text;
 use crate::id::DocumentId;
 use crate::manifest::UnknownFields;
 use crate::plan::is_undefined;
 use crate::schema::{BY_CREATION_TIME, Index, Schema, Table};
 
 /// The schema keyword by which a string is the id of a document of the named table.
-const ID_KEYWORD: &str = "x-convoke-id";
+pub(crate) const ID_KEYWORD: &str = "x-convoke-id";
 
 /// A project's tables with what checks their documents; made once a deployment, when the tables have their numbers.
 #[derive(Debug, Default)]
@@ -33,11 +36,20 @@ pub struct Tables {
 pub struct DocumentForm {
     /// None where the manifest gives no schema.
     whole: Option<Validator>,
-    /// Each top-level field alone, for patches.
-    fields: BTreeMap<String, Validator>,
+    /// Each top-level field alone, for patches and operations.
+    fields: BTreeMap<String, FieldForm>,
+    /// Any other field, where the schema says what these are.
+    others: Option<FieldForm>,
     required: BTreeSet<String>,
     defaults: Map<String, Value>,
     unknown: UnknownFields,
+}
+
+/// The form of one field.
+#[derive(Debug)]
+pub(crate) struct FieldForm {
+    pub(crate) value: Validator,
+    pub(crate) changes: Changes,
 }
 
 /// The first thing that is wrong with a document: where, what was expected, what was found.
@@ -55,7 +67,7 @@ impl DocumentError {
         json!({ "field": self.field, "expected": self.expected, "found": self.found })
     }
 
-    fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self { field: field.into(), expected: expected.into(), found: found.into() }
     }
 }
@@ -105,10 +117,11 @@ impl Deref for Tables {
 
 impl DocumentForm {
     fn new(table: &Table, numbers: &Arc<BTreeMap<String, u32>>) -> Result<Self, SchemaError> {
-        let schema = &table.document;
+        let mut schema = table.document.clone();
         let mut form = Self {
             whole: None,
             fields: BTreeMap::new(),
+            others: None,
             required: BTreeSet::new(),
             defaults: Map::new(),
             unknown: UnknownFields::Keep,
@@ -116,21 +129,19 @@ impl DocumentForm {
         if schema.is_null() {
             return Ok(form);
         }
-        form.whole = Some(compile(schema, numbers)?);
-        let closed = !schema.get("additionalProperties").is_some_and(|more| *more != json!(false));
-        let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|_| closed) else {
-            return Ok(form);
-        };
-        form.unknown = table.unknown;
+        bound_formats(&mut schema);
+        form.whole = Some(compile(&schema, numbers)?);
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Ok(form) };
+        let field = |schema_of_field: &Value| FieldForm::new(schema_of_field, schema.get("$defs"), numbers);
+        match schema.get("additionalProperties") {
+            None | Some(Value::Bool(false)) => form.unknown = table.unknown,
+            Some(others) => form.others = Some(field(others)?),
+        }
         for (name, property) in properties {
             if let Some(default) = property.get("default") {
                 form.defaults.insert(name.clone(), default.clone());
             }
-            let mut alone = property.clone();
-            if let (Some(alone), Some(definitions)) = (alone.as_object_mut(), schema.get("$defs")) {
-                alone.insert("$defs".to_owned(), definitions.clone());
-            }
-            form.fields.insert(name.clone(), compile(&alone, numbers)?);
+            form.fields.insert(name.clone(), field(property)?);
         }
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         form.required = required.filter_map(Value::as_str).map(str::to_owned).collect();
@@ -143,29 +154,20 @@ impl DocumentForm {
     /// The first thing that is wrong with it.
     pub fn check<'a>(&self, text: &'a str) -> Result<Cow<'a, str>, DocumentError> {
         let mut document = parse(text)?;
-        let mut changed = false;
-        for name in unfit_names(&document, self) {
-            match self.unknown {
-                UnknownFields::Strip => {
-                    document.remove(&name);
-                    changed = true;
-                }
-                UnknownFields::Keep => {}
-                UnknownFields::Refuse => return Err(self.unknown_field(&name, &document[&name])),
-            }
-        }
+        let stripped = self.refuse_or_strip(&mut document)?;
+        let mut added = Vec::new();
         for (name, default) in &self.defaults {
             // An absent option stays absent: its default is null.
             if !default.is_null() && !document.contains_key(name) {
                 document.insert(name.clone(), default.clone());
-                changed = true;
+                added.push((name.as_str(), default));
             }
         }
         let document = Value::Object(document);
         if let Some(whole) = &self.whole {
             check_with(whole, &document, "")?;
         }
-        Ok(if changed { Cow::Owned(document.to_string()) } else { Cow::Borrowed(text) })
+        rewritten(text, &stripped, &added)
     }
 
     /// Checks the fields of a patch; gives those to set, as JSON text, and those to remove.
@@ -174,20 +176,7 @@ impl DocumentForm {
     /// The first thing that is wrong with them.
     pub fn check_patch<'a>(&self, text: &'a str) -> Result<(Cow<'a, str>, Vec<String>), DocumentError> {
         let mut fields = parse(text)?;
-        let mut changed = false;
-        for name in unfit_names(&fields, self) {
-            match self.unknown {
-                UnknownFields::Strip => {
-                    fields.remove(&name);
-                    changed = true;
-                }
-                // A field that the form no longer has may be removed under every policy.
-                UnknownFields::Refuse if !is_undefined(&fields[&name]) => {
-                    return Err(self.unknown_field(&name, &fields[&name]));
-                }
-                UnknownFields::Keep | UnknownFields::Refuse => {}
-            }
-        }
+        let mut left_out = self.refuse_or_strip(&mut fields)?;
         let unset: Vec<String> =
             fields.iter().filter(|(_, value)| is_undefined(value)).map(|(name, _)| name.clone()).collect();
         for name in &unset {
@@ -195,27 +184,55 @@ impl DocumentForm {
                 return Err(DocumentError::new(name, "a value", "nothing: the patch removes a required field"));
             }
             fields.remove(name);
-            changed = true;
         }
         for (name, value) in &fields {
-            if let Some(validator) = self.fields.get(name) {
-                check_with(validator, value, name)?;
+            if let Some(field) = self.field(name) {
+                check_with(&field.value, value, name)?;
             }
         }
-        let set = if changed { Cow::Owned(Value::Object(fields).to_string()) } else { Cow::Borrowed(text) };
-        Ok((set, unset))
+        left_out.extend(unset.iter().cloned());
+        Ok((rewritten(text, &left_out, &[])?, unset))
     }
 
-    /// Checks that a field may be changed by an operation at all.
+    /// Checks operations, one a field; gives them as `convoke.apply` takes them, with what their results are held to.
     ///
     /// # Errors
-    /// When documents of this table have no such field.
-    pub fn check_field(&self, name: &str) -> Result<(), DocumentError> {
-        check_name(name)?;
-        if self.unknown == UnknownFields::Keep || self.fields.contains_key(name) {
-            return Ok(());
+    /// The first thing that is wrong with them.
+    pub fn check_operations(&self, text: &str) -> Result<String, DocumentError> {
+        parse(text)?;
+        let mut checked = Vec::new();
+        for (name, operation) in raw(text)? {
+            if self.unknown != UnknownFields::Keep && !self.fields.contains_key(&name) {
+                return Err(self.unknown_field(&name, &Value::Null));
+            }
+            let operation = Operation::parse(&name, operation.get())?;
+            let within = operation.check(&name, self.field(&name))?;
+            let within = within.map_or(String::new(), |within| format!(r#","within":{}"#, json!(within)));
+            checked.push(format!(r#"{}:{{"{}":{}{within}}}"#, json!(name), operation.kind.name(), operation.text));
         }
-        Err(self.unknown_field(name, &Value::Null))
+        Ok(format!("{{{}}}", checked.join(",")))
+    }
+
+    /// What is known of a field of this name.
+    fn field(&self, name: &str) -> Option<&FieldForm> {
+        self.fields.get(name).or(self.others.as_ref())
+    }
+
+    /// Takes the fields out that are not kept; gives their names.
+    fn refuse_or_strip(&self, fields: &mut Map<String, Value>) -> Result<Vec<String>, DocumentError> {
+        if self.unknown == UnknownFields::Keep {
+            return Ok(Vec::new());
+        }
+        let unfit: Vec<String> = fields.keys().filter(|name| !self.fields.contains_key(*name)).cloned().collect();
+        if self.unknown == UnknownFields::Strip {
+            fields.retain(|name, _| self.fields.contains_key(name));
+            return Ok(unfit);
+        }
+        // A field that the form no longer has may be removed under every policy.
+        match unfit.iter().find(|name| !is_undefined(&fields[*name])) {
+            Some(name) => Err(self.unknown_field(name, &fields[name])),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn unknown_field(&self, name: &str, found: &Value) -> DocumentError {
@@ -226,7 +243,9 @@ impl DocumentForm {
 
 fn parse(text: &str) -> Result<Map<String, Value>, DocumentError> {
     let whole = |found: String| DocumentError::new("document", "an object", found);
-    match serde_json::from_str(text) {
+    let parsed = serde_json::from_str(text);
+    document_text::check(text)?;
+    match parsed {
         Ok(Value::Object(fields)) => {
             fields.keys().try_for_each(|name| check_name(name))?;
             Ok(fields)
@@ -243,20 +262,48 @@ fn check_name(name: &str) -> Result<(), DocumentError> {
     Err(DocumentError::new(name, "a name that is not empty and does not begin with `_` or `$`", "this one"))
 }
 
-fn unfit_names(document: &Map<String, Value>, form: &DocumentForm) -> Vec<String> {
-    if form.unknown == UnknownFields::Keep {
-        return Vec::new();
+/// The text of an object without some of its fields and with others. What stays keeps its text: a number has digits
+/// that no float has.
+fn rewritten<'a>(text: &'a str, left_out: &[String], added: &[(&str, &Value)]) -> Result<Cow<'a, str>, DocumentError> {
+    if left_out.is_empty() && added.is_empty() {
+        return Ok(Cow::Borrowed(text));
     }
-    document.keys().filter(|name| !form.fields.contains_key(*name)).cloned().collect()
+    let mut fields: BTreeMap<String, &RawValue> = raw(text)?;
+    fields.retain(|name, _| !left_out.contains(name));
+    let kept = fields.iter().map(|(name, value)| format!("{}:{}", json!(name), value.get()));
+    let added = added.iter().map(|(name, value)| format!("{}:{value}", json!(name)));
+    Ok(Cow::Owned(format!("{{{}}}", kept.chain(added).collect::<Vec<_>>().join(","))))
 }
 
-fn check_with(validator: &Validator, value: &Value, root: &str) -> Result<(), DocumentError> {
+/// The fields of an object as their texts; of a field that is there twice the last, as Postgres has it.
+fn raw(text: &str) -> Result<BTreeMap<String, &RawValue>, DocumentError> {
+    serde_json::from_str(text).map_err(|error| DocumentError::new("document", "an object", error.to_string()))
+}
+
+pub(crate) fn check_with(validator: &Validator, value: &Value, root: &str) -> Result<(), DocumentError> {
     if validator.is_valid(value) {
         return Ok(());
     }
     match first_error(validator, value, root) {
         None => Ok(()),
         Some(error) => Err(DocumentError { field: error.field, expected: error.expected, found: error.found }),
+    }
+}
+
+impl FieldForm {
+    fn new(
+        schema: &Value,
+        definitions: Option<&Value>,
+        numbers: &Arc<BTreeMap<String, u32>>,
+    ) -> Result<Self, SchemaError> {
+        let mut alone = schema.clone();
+        if let (Some(alone), Some(definitions)) = (alone.as_object_mut(), definitions) {
+            alone.insert("$defs".to_owned(), definitions.clone());
+        }
+        Ok(Self {
+            value: compile(&alone, numbers)?,
+            changes: Changes::of(schema, definitions, |schema| compile(schema, numbers))?,
+        })
     }
 }
 

@@ -7,18 +7,24 @@
 //! |---|---|---|
 //! | 1 | missing | |
 //! | 2 | null | |
-//! | 3 | numbers, integers and floats together | the nearest float, ordered; beyond 2^53 the integer as well |
+//! | 3 | numbers, integers and floats together | the nearest float, ordered; beyond 2^53 the integer as well, without its fraction |
 //! | 4 | false, true | 0 or 1 |
 //! | 5 | strings | UTF-8 |
 //! | 6 | bytes (`{"$bytes": base64}`) | the bytes |
 //! | 7 | arrays | each element's key, escaped and ended by a zero |
 //! | 8 | objects | for each field, sorted by name: name and value, escaped and ended by a zero each |
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::Error as _;
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
+use crate::number::Decimal;
 use crate::plan::Order;
 use crate::schema::Index;
 
@@ -34,12 +40,80 @@ const OBJECT: u8 = 8;
 /// Below it, every integer is a float exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 const SIGN: u64 = 1 << 63;
+/// How deep a value may nest, as for any reader of JSON here: the stack is bounded.
+const DEPTH_MAX: usize = 128;
 
-/// The key of a value, or of a missing one.
+/// The key of a value as a plan holds it, or of a missing one. Its numbers are integers of 64 bits and floats; for a
+/// stored value, whose numbers have any digits, there is [`key_of_text`].
 pub fn key(value: Option<&Value>) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);
     push_key(&mut out, value);
     out
+}
+
+/// The key of a stored value, of its JSON text, as `convoke.key` makes it.
+///
+/// # Errors
+/// For a text that is no JSON, nests too deep, or holds a number that no float holds: Postgres has no key for that.
+pub fn key_of_text(text: &str) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::with_capacity(16);
+    push_key_of_text(&mut out, text.trim_ascii(), 0)?;
+    Ok(out)
+}
+
+fn push_key_of_text(out: &mut Vec<u8>, text: &str, depth: usize) -> Result<(), serde_json::Error> {
+    if depth > DEPTH_MAX {
+        return Err(serde_json::Error::custom("a value nests too deep for a key"));
+    }
+    let nested = |text: &RawValue| {
+        let mut key = Vec::with_capacity(16);
+        push_key_of_text(&mut key, text.get(), depth + 1).map(|()| key)
+    };
+    match text.as_bytes().first() {
+        Some(b'-' | b'0'..=b'9') => {
+            // Whatever else is behind the number is no JSON.
+            let number: &RawValue = serde_json::from_str(text)?;
+            push_decimal(out, number.get()).map_err(serde_json::Error::custom)
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            out.push(ARRAY);
+            items.into_iter().try_for_each(|item| nested(item).map(|key| push_escaped(out, &key)))
+        }
+        Some(b'{') => {
+            let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text)?;
+            if fields.len() == 1 {
+                // A mark, perhaps: its one value is a string.
+                let fields: Map<String, Value> = match fields.iter().next() {
+                    Some((name, value)) if value.get().starts_with('"') => {
+                        [(name.to_string(), serde_json::from_str(value.get())?)].into_iter().collect()
+                    }
+                    _ => Map::new(),
+                };
+                if marked(&fields).is_some() {
+                    push_object(out, &fields);
+                    return Ok(());
+                }
+            }
+            out.push(OBJECT);
+            fields.into_iter().try_for_each(|(name, value)| {
+                push_escaped(out, name.as_bytes());
+                nested(value).map(|key| push_escaped(out, &key))
+            })
+        }
+        _ => {
+            push_key(out, Some(&serde_json::from_str(text)?));
+            Ok(())
+        }
+    }
+}
+
+fn push_decimal(out: &mut Vec<u8>, text: &str) -> Result<(), crate::number::NumberError> {
+    let number = Decimal::parse(text)?;
+    let float = number.float()?;
+    let integer = (float.abs() >= EXACT).then(|| number.truncated());
+    push_float(out, float, integer);
+    Ok(())
 }
 
 fn push_key(out: &mut Vec<u8>, value: Option<&Value>) {
@@ -105,28 +179,45 @@ fn marked(fields: &Map<String, Value>) -> Option<Marked> {
 fn push_number(out: &mut Vec<u8>, number: &Number) {
     // A zero below zero is zero to Postgres; only the mark `$float` keeps it.
     let float = number.as_f64().filter(|float| *float != 0.0).unwrap_or_default();
-    push_float(out, float, number.as_i64());
+    // As a function wrote it: the shortest text of a float, which is not its exact value, is what Postgres was given.
+    let integer = (float.abs() >= EXACT).then(|| number.as_i64().unwrap_or_else(|| shortest(number)));
+    push_float(out, float, integer);
 }
 
+fn shortest(number: &Number) -> i64 {
+    let text = number.to_string();
+    Decimal::parse(&text).map_or(0, |number| number.truncated())
+}
+
+/// Beyond 2^53 the integer, or the end of `i64` where it is larger, tells numbers apart that have the same float.
 fn push_float(out: &mut Vec<u8>, float: f64, integer: Option<i64>) {
     out.push(NUMBER);
     out.extend(ordered_float(float));
     if float.abs() < EXACT {
         return;
     }
-    // Floats beyond 2^53 are whole; those beyond 2^63 are told apart by the float alone.
     let integer = match integer {
         Some(integer) => integer.cast_unsigned() ^ SIGN,
-        None if float >= 9_223_372_036_854_775_808.0 => u64::MAX,
-        None if float >= -9_223_372_036_854_775_808.0 => (float as i64).cast_unsigned() ^ SIGN,
         None if float < 0.0 || (float.is_nan() && float.is_sign_negative()) => 0,
         None => u64::MAX,
     };
     out.extend(integer.to_be_bytes());
 }
 
+/// Eight bytes whose order is that of a column of floats: to Postgres both zeros are one, and every not-a-number is one
+/// that comes last.
+pub fn ordered_time(time: f64) -> [u8; 8] {
+    ordered_float(if time.is_nan() {
+        f64::NAN.abs()
+    } else if time == 0.0 {
+        0.0
+    } else {
+        time
+    })
+}
+
 /// Eight bytes whose order is that of floats (IEEE 754 `totalOrder`).
-pub fn ordered_float(float: f64) -> [u8; 8] {
+fn ordered_float(float: f64) -> [u8; 8] {
     let bits = float.to_bits();
     let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };
     ordered.to_be_bytes()
@@ -163,7 +254,8 @@ pub struct PositionParts {
 }
 
 impl Position {
-    /// The position of a document; `data` holds its fields, system fields aside.
+    /// The position of a document as a function holds it; `data` holds its fields, system fields aside. For a stored one,
+    /// whose numbers have any digits, there is [`Position::of_texts`].
     pub fn of(index: &Index, data: &Map<String, Value>, creation_time: f64, id: Uuid) -> Self {
         let mut position = Self::default();
         for field in &index.fields {
@@ -184,8 +276,8 @@ impl Position {
     ) -> Result<Self, serde_json::Error> {
         let mut position = Self::default();
         for field in &index.fields {
-            let value: Option<Value> = text(&field.name).map(serde_json::from_str).transpose()?;
-            position.push(&key(value.as_ref()), field.order);
+            let key = text(&field.name).map_or_else(|| Ok(vec![MISSING]), key_of_text)?;
+            position.push(&key, field.order);
         }
         Ok(position.end(creation_time, id))
     }
@@ -206,7 +298,7 @@ impl Position {
     }
 
     pub fn push_creation_time(&mut self, creation_time: f64) {
-        self.0.extend(ordered_float(creation_time));
+        self.0.extend(ordered_time(creation_time));
     }
 
     /// The first position after all that begin with this one; none where this is the last.
@@ -380,6 +472,44 @@ mod tests {
             Value::Object(fields) => fields.values().any(mixed),
             _ => false,
         }
+    }
+
+    #[test]
+    fn stored_numbers_keep_their_digits() {
+        let of = |text: &str| key_of_text(text).expect("a key");
+        let ordered = [
+            "-9007199254740993.5",
+            "-9007199254740992",
+            "-0.0",
+            "9007199254740991.4",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740994",
+            "9223372036854775806.9",
+            "9223372036854775807",
+            "1e19",
+        ];
+        let keys: Vec<Vec<u8>> = ordered.iter().map(|text| of(text)).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+        for (one, other) in [
+            ("9007199254740993.5e0", "9007199254740993.5"),
+            ("1.6820246824230323e17", "168202468242303230"),
+            ("[ 1, {\"\\u0061\": 1e0} ]", "[1,{\"a\":1}]"),
+        ] {
+            assert_eq!(of(one), of(other), "{one}");
+        }
+        let deep = "[".repeat(5_000) + &"]".repeat(5_000);
+        for text in ["1e400", "1e-400", "1 2", "[1", "", deep.as_str()] {
+            assert!(key_of_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn creation_times_order_as_a_column_of_floats() {
+        let at = |time: f64| ordered_time(time);
+        assert_eq!(at(-0.0), at(0.0));
+        assert_eq!(at(f64::NAN), at(-f64::NAN));
+        assert!(at(f64::NEG_INFINITY) < at(-1.0) && at(f64::INFINITY) < at(f64::NAN));
     }
 
     #[test]

@@ -134,6 +134,10 @@ pub enum PlanError {
     CreationTime,
     #[error("a condition on `{field}` needs an index that begins with it, or a filter")]
     NeedsIndex { field: String },
+    #[error("field `{field}` holds ids of table `{table}`: {found}")]
+    Id { field: String, table: String, found: String },
+    #[error("field `{field}` is compared with text that has the character \\u0000, which no stored text has")]
+    Nul { field: String },
     #[error("`{field}` is not the path of a field")]
     Field { field: String },
     #[error("a filter has at most {FILTER_COMPARISONS_MAX} comparisons, {FILTER_DEPTH_MAX} deep")]
@@ -210,7 +214,7 @@ impl Plan {
             return Err(PlanError::TooManyFields);
         }
         for (position, field) in fields.iter().enumerate() {
-            if field.is_empty() || field.contains('.') {
+            if field.is_empty() || field.contains(['.', '\0']) {
                 return Err(PlanError::NoTopLevelField { field: field.clone() });
             }
             if fields[..position].contains(field) {
@@ -294,6 +298,10 @@ impl Filter {
                 if condition.field == CREATION_TIME && !condition.value.is_number() {
                     return Err(PlanError::CreationTime);
                 }
+                // A filter compares in Postgres, which has no such text; an index compares keys, which may have it.
+                if has_nul(&condition.value) {
+                    return Err(PlanError::Nul { field: condition.field.clone() });
+                }
                 Ok(())
             }
         }
@@ -303,7 +311,7 @@ impl Filter {
 impl Aggregate {
     fn check(&self) -> Result<(), PlanError> {
         match (&self.field, self.op) {
-            (_, AggregateOperator::Count) => Ok(()),
+            (None, AggregateOperator::Count) => Ok(()),
             (Some(field), _) => check_path(field),
             (None, AggregateOperator::Sum) => Err(PlanError::AggregateField("sum")),
             (None, AggregateOperator::Min) => Err(PlanError::AggregateField("min")),
@@ -318,8 +326,22 @@ pub fn is_undefined(value: &Value) -> bool {
     value.as_object().is_some_and(|fields| fields.len() == 1 && fields.get("$undefined").is_some_and(Value::is_null))
 }
 
+/// Whether a text in it has the character that Postgres' texts cannot have.
+pub fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 fn check_path(field: &str) -> Result<(), PlanError> {
-    if field.split('.').any(str::is_empty) { Err(PlanError::Field { field: field.to_owned() }) } else { Ok(()) }
+    if field.split('.').any(str::is_empty) || field.contains('\0') {
+        Err(PlanError::Field { field: field.to_owned() })
+    } else {
+        Ok(())
+    }
 }
 
 fn known_indexes(table: &Table) -> String {

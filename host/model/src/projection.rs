@@ -133,7 +133,9 @@ impl Seen {
     /// Whether a row of this creation time and with this digest looks the same; without a digest its fields are those
     /// that it had before.
     pub fn is_as(&self, creation_time: f64, digest: Option<u64>) -> bool {
-        self.creation_time.to_bits() == creation_time.to_bits() && digest.is_none_or(|digest| digest == self.digest)
+        let both_nan = self.creation_time.is_nan() && creation_time.is_nan();
+        (both_nan || self.creation_time.to_bits() == creation_time.to_bits())
+            && digest.is_none_or(|digest| digest == self.digest)
     }
 }
 
@@ -169,6 +171,9 @@ mod tests {
         let seen = projection.seen(5.0, |name| before.text(name));
         assert!(seen.is_as(5.0, Some(digest(r#"{"other": 2, "a": 1.0, "b": {"c": [1, 2]}}"#))));
         assert!(seen.is_as(5.0, None) && !seen.is_as(6.0, None));
+        // The log and a row need not have the same not-a-number.
+        let nan = projection.seen(f64::NAN, |name| before.text(name));
+        assert!(nan.is_as(-f64::NAN, None) && !nan.is_as(5.0, None));
         for changed in [
             r#"{"a": 1.0, "b": {"c": [1, 3]}}"#,
             // The same float, and not the same text.

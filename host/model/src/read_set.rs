@@ -188,7 +188,7 @@ mod tests {
 
     fn holds(condition: &Condition, data: &Value, creation_time: f64) -> bool {
         let of_time = condition.field == crate::plan::CREATION_TIME;
-        let time = |value: f64| crate::key::ordered_float(value).to_vec();
+        let time = |value: f64| crate::key::ordered_time(value).to_vec();
         let found = if of_time { time(creation_time) } else { key(data.get(&condition.field)) };
         let wanted =
             |value: &Value| if of_time { time(value.as_f64().unwrap_or_default()) } else { condition_key(value) };

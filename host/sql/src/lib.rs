@@ -18,7 +18,9 @@ pub use ddl::{
     replacement_name,
 };
 pub use read::{Bounds, Columns, forget, get, get_many, intact, position, query, recall, remember, snapshot};
-pub use write::{Existence, Rows, delete, delete_where, insert, outdated, patch_unset, patch_where, update};
+pub use write::{
+    DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, outdated, patch_unset, patch_where, update,
+};
 
 use uuid::Uuid;
 

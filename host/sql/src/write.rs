@@ -42,41 +42,64 @@ pub fn insert(
     }
 }
 
-/// Changes rows, each id once. `versioned` tables note that a whole new document is of the newest form.
-pub fn update(
-    schema: &str,
-    table: &str,
-    rows: Rows,
-    versioned: bool,
-    ids: Vec<Uuid>,
-    texts: Vec<String>,
-    existence: Existence,
-) -> Statement {
+/// The text of a document that Postgres makes of another one, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentBytes(pub usize);
+
+impl DocumentBytes {
+    fn parameter(self) -> Parameter {
+        Parameter::Int(i32::try_from(self.0).unwrap_or(i32::MAX))
+    }
+}
+
+/// What an update needs to know of its table.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub schema: &'a str,
+    pub table: &'a str,
+    /// Whether it notes that a whole new document is of the newest form.
+    pub versioned: bool,
+    pub bytes_max: DocumentBytes,
+}
+
+/// Changes rows, each id once. What the change makes of a document is held to its size, and by [`Rows::Apply`] to what
+/// goes with each operation.
+pub fn update(target: Target<'_>, rows: Rows, ids: Vec<Uuid>, texts: Vec<String>, existence: Existence) -> Statement {
+    let Target { schema, table, versioned, bytes_max } = target;
     let count = ids.len();
+    let name = crate::quote_literal(table);
     let data = match rows {
-        Rows::Patch => "t.data || w.change",
-        Rows::Replace => "w.change",
-        Rows::Apply => "convoke.apply(t.data, w.change)",
+        Rows::Patch => format!("convoke.bounded(t.data || w.change, {name}, $3)"),
+        Rows::Replace => "w.change".to_owned(),
+        Rows::Apply => format!("convoke.apply(t.data, w.change, {name}, $3)"),
     };
     let version = if versioned && rows == Rows::Replace { ", _version = default" } else { "" };
     let text = format!(
         "update {} as t set data = {data}{version} from unnest($1::uuid[], $2::jsonb[]) as w(id, change) where t._id = w.id",
         qualified(schema, table)
     );
-    checked(text, vec![Parameter::Uuids(ids), Parameter::Jsons(texts)], count, table, existence)
+    let mut parameters = vec![Parameter::Uuids(ids), Parameter::Jsons(texts)];
+    if rows != Rows::Replace {
+        parameters.push(bytes_max.parameter());
+    }
+    checked(text, parameters, count, table, existence)
 }
 
 /// Sets and removes top-level fields of one row.
 pub fn patch_unset(
-    schema: &str,
-    table: &str,
+    target: Target<'_>,
     id: Uuid,
     fields: String,
     unset: Vec<String>,
     existence: Existence,
 ) -> Statement {
-    let text = format!("update {} set data = (data || $2) - $3::text[] where _id = $1", qualified(schema, table));
-    let parameters = vec![Parameter::Uuid(id), Parameter::Json(fields), Parameter::Texts(unset)];
+    let Target { schema, table, bytes_max, .. } = target;
+    let text = format!(
+        "update {} set data = convoke.bounded((data || $2) - $3::text[], {}, $4) where _id = $1",
+        qualified(schema, table),
+        crate::quote_literal(table)
+    );
+    let parameters = vec![Parameter::Uuid(id), Parameter::Json(fields), Parameter::Texts(unset), bytes_max.parameter()];
     checked(text, parameters, 1, table, existence)
 }
 
@@ -111,11 +134,13 @@ pub fn patch_where(
     index: &Index,
     fields: String,
     unset: Vec<String>,
+    bytes_max: DocumentBytes,
 ) -> Statement {
     let relation = qualified(schema, &table.name);
+    let name = crate::quote_literal(&table.name);
     let mut statement = Statement {
-        text: format!("with w as (update {relation} set data = (data || $1) - $2::text[]"),
-        parameters: vec![Parameter::Json(fields), Parameter::Texts(unset)],
+        text: format!("with w as (update {relation} set data = convoke.bounded((data || $1) - $2::text[], {name}, $3)"),
+        parameters: vec![Parameter::Json(fields), Parameter::Texts(unset), bytes_max.parameter()],
     };
     push_selected(&mut statement, &relation, plan, index);
     statement
@@ -177,11 +202,12 @@ mod tests {
     #[test]
     fn a_known_row_costs_no_check() {
         let texts = vec!["{}".to_owned()];
-        let statement = update("demo", "accounts", Rows::Patch, true, vec![Uuid::nil()], texts, Existence::Known);
+        let target = Target { schema: "demo", table: "accounts", versioned: true, bytes_max: DocumentBytes(1 << 20) };
+        let statement = update(target, Rows::Patch, vec![Uuid::nil()], texts, Existence::Known);
         assert_eq!(
             statement.text,
-            "update \"demo\".\"accounts\" as t set data = t.data || w.change from unnest($1::uuid[], $2::jsonb[]) \
-             as w(id, change) where t._id = w.id"
+            "update \"demo\".\"accounts\" as t set data = convoke.bounded(t.data || w.change, 'accounts', $3) \
+             from unnest($1::uuid[], $2::jsonb[]) as w(id, change) where t._id = w.id"
         );
     }
 

@@ -103,13 +103,14 @@ impl fmt::Debug for CallDatabase {
 
 impl CallDatabase {
     pub(crate) fn new(store: Store, tables: Arc<Tables>, options: CallOptions) -> Self {
+        let writes = Writes::new(store.inner.limits.document_bytes_max);
         Self {
             store,
             tables,
             options,
             connection: None,
             turn: None,
-            writes: Writes::default(),
+            writes,
             known: HashSet::new(),
             observed: Observed::default(),
             creation_time_ms: 0.0,

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use convoke_model::{Code, DatabaseError, DocumentError, DocumentId, Failure, Plan, Table};
-use convoke_sql::{Existence, Rows, Statement};
+use convoke_model::{Code, DatabaseError, DocumentError, DocumentId, Failure, Index, Plan, Table, stored_bytes};
+use convoke_sql::{Bounds, Columns, DocumentBytes, Existence, Rows, Statement};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::call::{CallDatabase, Isolation, Known, invalid, known};
@@ -118,12 +118,16 @@ impl CallDatabase {
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let id = Self::id(known.table, id)?;
-        check_operations(known, operations)?;
+        self.check_size(operations)?;
+        let operations = match known.form {
+            Some(form) => form.check_operations(operations).map_err(|error| refused(known.table, &error))?,
+            None => return Err(Failure::internal("a table of documents without a form").into()),
+        };
         if known.table.version > 1 {
             self.bring_up_to_date(known.table, id).await?;
         }
         let existence = self.existence(id);
-        self.writes.update(known.table, Rows::Apply, id.uuid, operations.to_owned(), existence);
+        self.writes.update(known.table, Rows::Apply, id.uuid, operations, existence);
         self.flush_if_full().await
     }
 
@@ -131,20 +135,22 @@ impl CallDatabase {
         self.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let (plan, known) = selection(&tables, plan)?;
-        let index = plan.check(known.table).map_err(|error| invalid(error.to_string()))?;
+        let index = tables.check(&plan, known.table).map_err(|error| invalid(error.to_string()))?;
         let (set, unset) = self.checked_patch(known, fields)?;
         if known.table.version > 1 {
-            self.bring_all_up_to_date(known.table, &plan).await?;
+            self.bring_all_up_to_date(known.table, &plan, &index).await?;
         }
         let project = &self.store.inner.project;
-        self.count(convoke_sql::patch_where(project, known.table, &plan, &index, set.into_owned(), unset)).await
+        let bytes_max = DocumentBytes(self.store.inner.limits.document_bytes_max);
+        let set = set.into_owned();
+        self.count(convoke_sql::patch_where(project, known.table, &plan, &index, set, unset, bytes_max)).await
     }
 
     pub(crate) async fn delete_selected(&mut self, plan: &str) -> Result<u64, DatabaseError> {
         self.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let (plan, known) = selection(&tables, plan)?;
-        let index = plan.check(known.table).map_err(|error| invalid(error.to_string()))?;
+        let index = tables.check(&plan, known.table).map_err(|error| invalid(error.to_string()))?;
         // Which rows are left is not known here.
         self.known.clear();
         self.count(convoke_sql::delete_where(&self.store.inner.project, known.table, &plan, &index)).await
@@ -173,15 +179,19 @@ impl CallDatabase {
         Ok(())
     }
 
-    async fn bring_all_up_to_date(&mut self, table: &Table, plan: &Plan) -> Result<(), DatabaseError> {
-        let json = serde_json::to_string(plan).map_err(|error| Failure::internal(error.to_string()))?;
-        let documents: Vec<Map<String, Value>> = serde_json::from_str(&self.run_plan(&json).await?)
-            .map_err(|error| Failure::internal(format!("a document: {error}")))?;
-        for mut document in documents {
-            document.remove("_creationTime");
-            let Some(Value::String(id)) = document.remove("_id") else { continue };
-            let id = Self::id(table, &id)?;
-            self.writes.update(table, Rows::Replace, id.uuid, Value::Object(document).to_string(), Existence::Known);
+    /// The same for all documents of a plan. Those of the newest form are left as they are, to the byte.
+    async fn bring_all_up_to_date(&mut self, table: &Table, plan: &Plan, index: &Index) -> Result<(), DatabaseError> {
+        let limit = plan.limit.unwrap_or(u32::MAX).min(self.store.inner.limits.rows_max + 1);
+        let project = &self.store.inner.project;
+        let statement = convoke_sql::query(project, table, plan, index, Bounds::default(), Columns::Document, limit);
+        for row in &self.read_range(table, plan, index, statement).await? {
+            let version: i32 = row.try_get(3).map_err(|error| Failure::internal(format!("a version: {error}")))?;
+            if version.unsigned_abs() >= table.version {
+                continue;
+            }
+            let older = stored(row)?;
+            let newest = self.upcast(table, older.data, version.unsigned_abs()).await?;
+            self.writes.update(table, Rows::Replace, older.id, newest, Existence::Known);
         }
         Ok(())
     }
@@ -226,10 +236,11 @@ impl CallDatabase {
 
     pub(crate) fn check_size(&self, text: &str) -> Result<(), DatabaseError> {
         let bytes_max = self.store.inner.limits.document_bytes_max;
-        if text.len() <= bytes_max {
+        let bytes = if text.len() > bytes_max { text.len() } else { stored_bytes(text) };
+        if bytes <= bytes_max {
             return Ok(());
         }
-        Err(invalid(format!("a document of {} bytes is over the limit of {bytes_max}", text.len())))
+        Err(invalid(format!("a document of {bytes} bytes is over the limit of {bytes_max}")))
     }
 }
 
@@ -270,33 +281,6 @@ fn at_item(error: DatabaseError, position: usize) -> DatabaseError {
         }
         other => other,
     }
-}
-
-/// Operations are known, one a field, and have operands that fit.
-fn check_operations(known: Known<'_>, operations: &str) -> Result<(), DatabaseError> {
-    let operations: Map<String, Value> = serde_json::from_str(operations)
-        .map_err(|error| invalid(format!("the operations are not a JSON object: {error}")))?;
-    for (field, operation) in &operations {
-        if let Some(form) = known.form {
-            form.check_field(field).map_err(|error| refused(known.table, &error))?;
-        }
-        let single = operation.as_object().filter(|operation| operation.len() == 1).and_then(|it| it.iter().next());
-        let fits = match single {
-            Some((name, operand)) => match name.as_str() {
-                "inc" => operand.is_number(),
-                "append" => operand.is_array(),
-                "max" | "min" => true,
-                _ => false,
-            },
-            None => false,
-        };
-        if !fits {
-            return Err(invalid(format!(
-                "field `{field}`: an operation is `{{\"inc\": number}}`, `{{\"append\": [values]}}`, `{{\"max\": value}}` or `{{\"min\": value}}`"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn now_ms() -> f64 {

@@ -137,5 +137,11 @@ pub(crate) fn push_part<'a>(
 fn push_system_fields(out: &mut String, table: u32, id: Uuid, creation_time: f64) {
     out.push_str("{\"_id\":\"");
     DocumentId { table, uuid: id }.write_to(out);
-    let _ = write!(out, "\",\"_creationTime\":{creation_time}");
+    let _ = write!(out, "\",\"_creationTime\":{}", shown_time(creation_time));
+}
+
+/// JSON has neither infinities nor not-a-number, which somebody may have written into the column: they are shown as the
+/// outermost floats, at that end where Postgres has them in the order.
+fn shown_time(time: f64) -> f64 {
+    if time.is_nan() { f64::MAX } else { time.clamp(f64::MIN, f64::MAX) }
 }

@@ -29,9 +29,20 @@ pub(crate) enum Phase {
     Commit,
 }
 
+/// Whether the call that sent a statement may write at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    Allowed,
+    Refused,
+}
+
 /// Turns an error of Postgres into what the call does next.
 pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseError {
     let Some(server) = error.as_db_error() else {
+        if !is_of_the_connection(error) {
+            // A statement that could not be sent, or a row that could not be read.
+            return DatabaseError::Failed(Failure::trap(chain(error)));
+        }
         let failure = Failure::system(Code::Overloaded, "the database cannot be reached at the moment")
             .with_internal(chain(error));
         return match phase {
@@ -52,10 +63,17 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
     } else if *code == SqlState::UNIQUE_VIOLATION {
         unique_violation(server.table().unwrap_or_default(), server.constraint().unwrap_or_default())
     } else if *code == SqlState::CHECK_VIOLATION || *code == SqlState::DATATYPE_MISMATCH {
-        Failure::function(Code::InvalidArgs, server.message())
-            .with_data(json!({ "table": server.table(), "constraint": server.constraint() }))
+        Failure::function(Code::InvalidArgs, server.message()).with_data(match server.column() {
+            // What `convoke.apply` and `convoke.bounded` found.
+            Some(field) => {
+                json!({ "table": server.table(), "field": field, "expected": server.hint(), "found": server.detail() })
+            }
+            None => json!({ "table": server.table(), "constraint": server.constraint() }),
+        })
     } else if *code == SqlState::NUMERIC_VALUE_OUT_OF_RANGE {
         Failure::function(Code::InvalidArgs, "a number of an indexed field is beyond what a 64-bit float holds")
+    } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        read_only()
     } else if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE {
         Failure::system(Code::DeadlineExceeded, "the database took too long")
     } else if *code == SqlState::UNTRANSLATABLE_CHARACTER {
@@ -70,6 +88,18 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
     DatabaseError::Failed(failure.with_internal(chain(error)))
 }
 
+/// Whether the connection broke; else the client found something wrong before it sent or after it received.
+fn is_of_the_connection(error: &tokio_postgres::Error) -> bool {
+    let io = || std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    // What cannot be encoded is an input error to the standard library too.
+    error.is_closed() || io().is_some_and(|error| error.kind() != std::io::ErrorKind::InvalidInput)
+}
+
+/// Writes that meet a standby, or a database that somebody has closed to them.
+fn read_only() -> Failure {
+    Failure::system(Code::Overloaded, "the database is read-only at the moment: it takes no writes")
+}
+
 /// Names the declared index behind a constraint: `{table}_{index}_key`.
 fn unique_violation(table: &str, constraint: &str) -> Failure {
     let index = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
@@ -79,7 +109,7 @@ fn unique_violation(table: &str, constraint: &str) -> Failure {
 }
 
 /// The same for a statement that the function wrote itself: what Postgres says is for its author.
-pub(crate) fn explain_sql(error: &tokio_postgres::Error) -> DatabaseError {
+pub(crate) fn explain_sql(error: &tokio_postgres::Error, writes: Writes) -> DatabaseError {
     let Some(server) = error.as_db_error() else { return explain(error, Phase::BeforeCommit) };
     let code = server.code();
     if *code == SqlState::T_R_SERIALIZATION_FAILURE
@@ -89,7 +119,9 @@ pub(crate) fn explain_sql(error: &tokio_postgres::Error) -> DatabaseError {
     {
         return explain(error, Phase::BeforeCommit);
     }
-    let failure = if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+    let failure = if *code == SqlState::READ_ONLY_SQL_TRANSACTION && writes == Writes::Allowed {
+        return DatabaseError::Failed(read_only().with_internal(chain(error)));
+    } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         Failure::function(Code::Forbidden, "READ_ONLY: a query cannot write, write in a mutation")
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         Failure::function(Code::Forbidden, format!("the project's role may not do that: {}", server.message()))

@@ -1,7 +1,7 @@
 //! Bringing stored documents to the newest form, a few at a time.
 
 use convoke_model::{DocumentId, Failure, Table, Upcast};
-use convoke_sql::{Existence, Rows};
+use convoke_sql::{DocumentBytes, Existence, Rows, Target};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -59,8 +59,9 @@ impl Store {
         }
         filled.changed = ids.len() as u64;
         if !ids.is_empty() {
-            let update =
-                convoke_sql::update(project, &table.name, Rows::Replace, true, ids, documents, Existence::Known);
+            let bytes_max = DocumentBytes(self.inner.limits.document_bytes_max);
+            let target = Target { schema: project, table: &table.name, versioned: true, bytes_max };
+            let update = convoke_sql::update(target, Rows::Replace, ids, documents, Existence::Known);
             let bound: Vec<Bound<'_>> = update.parameters.iter().map(Bound).collect();
             let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
             transaction.execute(&update.text, &bound).await.map_err(failed)?;

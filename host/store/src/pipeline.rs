@@ -15,7 +15,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::Store;
 use crate::document::Bound;
-use crate::error::{Phase, explain, explain_sql};
+use crate::error::{Phase, Writes, explain, explain_sql};
 use convoke_model::chain;
 
 /// A connection that ends its transaction when it is dropped, however the call ended.
@@ -130,6 +130,7 @@ impl Connection {
     pub(crate) async fn run<'a, T, F>(
         &'a mut self,
         restore: &Arc<str>,
+        writes: Writes,
         run: impl FnOnce(&'a Object) -> F,
     ) -> Result<T, DatabaseError>
     where
@@ -145,7 +146,7 @@ impl Connection {
             return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
         };
         self.in_flight = false;
-        result.map_err(|error| explain_sql(&error))
+        result.map_err(|error| explain_sql(&error, writes))
     }
 }
 

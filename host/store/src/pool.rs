@@ -192,7 +192,7 @@ fn session_settings(limits: &Limits, project: &str) -> String {
     let milliseconds = limits.call_ms_max;
     format!(
         "set statement_timeout = {milliseconds}; set idle_in_transaction_session_timeout = {}; set jit = off; \
-         set search_path = {}",
+         set extra_float_digits = 1; set search_path = {}",
         milliseconds * 2,
         convoke_sql::quote_identifier(project)
     )

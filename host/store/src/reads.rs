@@ -15,6 +15,10 @@ use crate::document::{Stored, push_document};
 use crate::error::{Phase, explain};
 use crate::shape::{Need, Part, Shape};
 
+/// As Convex has it: a page that runs again is told where it ended, and there is one place to keep that.
+const SECOND_PAGE: &str = "this query asked for pages twice: one `paginate` a query is what there is, \
+                           make the other one a query of its own";
+
 impl CallDatabase {
     pub(crate) async fn get_document(&mut self, table: &str, id: &str) -> Result<Option<String>, DatabaseError> {
         let tables = Arc::clone(&self.tables);
@@ -68,7 +72,7 @@ impl CallDatabase {
         if !table.is_managed() {
             return self.query_unmanaged(table, &plan).await;
         }
-        let index = plan.check(table).map_err(|error| invalid(error.to_string()))?;
+        let index = tables.check(&plan, table).map_err(|error| invalid(error.to_string()))?;
         if plan.filter.is_some() && plan.conditions.is_empty() {
             self.store.warn_of_scan(table);
         }
@@ -105,6 +109,10 @@ impl CallDatabase {
         index: Index,
         page: &Page,
     ) -> Result<String, DatabaseError> {
+        // The client keeps one end of a page a query; a mutation may go over as many pages as it likes.
+        if self.observed.journal.is_some() && self.options.isolation != Isolation::Serializable {
+            return Err(invalid(SECOND_PAGE));
+        }
         let limits = &self.store.inner.limits;
         let size = plan.limit.unwrap_or(limits.rows_max).min(limits.rows_max);
         if size == 0 {
@@ -120,7 +128,9 @@ impl CallDatabase {
             None => journal.and_then(|end| key.verify(plan, &end).ok()),
         };
         if after == Some(Cursor::End) {
-            return Ok(page_json("[]", true, &key.sign(plan, &Cursor::End), None));
+            let next = key.sign(plan, &Cursor::End);
+            self.observed.journal = Some(next.clone());
+            return Ok(page_json("[]", true, &next, None));
         }
         let parts = |cursor: &Option<Cursor>| match cursor {
             Some(Cursor::After(position)) => {
@@ -140,7 +150,8 @@ impl CallDatabase {
             (None, Some(last)) if rows.len() == limit as usize => Cursor::After(shape.position(&index, last)?),
             _ => Cursor::End,
         };
-        let middle = match rows.get((rows.len() / 2).wrapping_sub(1)) {
+        // The last document of the first half, which has one more where the halves are not equal.
+        let middle = match rows.get(rows.len().saturating_sub(1) / 2) {
             Some(row) if rows.len() > 1 => Some(key.sign(plan, &Cursor::After(shape.position(&index, row)?))),
             _ => None,
         };
@@ -182,7 +193,7 @@ impl CallDatabase {
 
     /// The rows of a statement over what the plan selects. Where there is no result, all of that is why: an error goes
     /// away with the rows that made it.
-    async fn read_range(
+    pub(crate) async fn read_range(
         &mut self,
         table: &Table,
         plan: &Plan,

@@ -77,9 +77,9 @@ impl Shape {
         match self {
             Self::Document if index.fields.is_empty() => Ok(Position::of(index, &Map::new(), creation_time, id)),
             Self::Document => {
-                let data: Map<String, Value> =
-                    serde_json::from_str(stored(row)?.data).map_err(|error| broken(&error))?;
-                Ok(Position::of(index, &data, creation_time, id))
+                let data = Fields::parse(stored(row)?.data).map_err(|error| broken(&error))?;
+                let position = Position::of_texts(index, |name| data.text(name), creation_time, id);
+                Ok(position.map_err(|error| broken(&error))?)
             }
             Self::Part(part) => {
                 let texts = part.texts(row)?;

@@ -3,12 +3,14 @@
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
-use convoke_model::{Code, DatabaseError, DocumentId, Failure, Read};
+use convoke_model::{Code, DatabaseError, DocumentId, Failure, Read, has_nul};
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use crate::call::{CallDatabase, Isolation, invalid};
 use crate::document::json_column;
+use crate::error::Writes;
 use crate::reads::too_many;
 
 /// The statements that neither leave the transaction nor change the session. Whatever else a statement tries is
@@ -33,23 +35,31 @@ impl CallDatabase {
         }
         let parameters: Vec<Value> = serde_json::from_str(parameters)
             .map_err(|error| invalid(format!("the parameters are not a JSON array: {error}")))?;
+        if statement.contains('\0') || parameters.iter().any(has_nul) {
+            return Err(invalid("the statement or a parameter has the character \\u0000, which Postgres cannot have"));
+        }
         let observe = self.options.reads.is_some();
         let rows_max = self.store.inner.limits.rows_max;
         let restore = std::sync::Arc::clone(&self.store.inner.restore);
+        let writes = self.writes_allowed();
         let connection = self.open_transaction().await?;
         let ran = connection
-            .run(&restore, |client| async move {
+            .run(&restore, writes, |client| async move {
                 let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
                 let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+                let prepared = client.prepare(statement).await?;
+                if prepared.params().len() != bound.len() {
+                    return Ok(Ran::Parameters { wanted: prepared.params().len(), given: bound.len() });
+                }
                 let plan = if observe {
                     let explain = format!("explain (format json, verbose, costs off) {statement}");
                     client.query(&explain, &bound).await?.first().map(json_column).transpose()?.map(str::to_owned)
                 } else {
                     None
                 };
-                let prepared = client.prepare(statement).await?;
                 if prepared.columns().is_empty() {
-                    return Ok((plan, Vec::new(), client.execute(&prepared, &bound).await?));
+                    let count = client.execute(&prepared, &bound).await?;
+                    return Ok(Ran::Rows { plan, rows: Vec::new(), count });
                 }
                 let wrapped = match word.as_str() {
                     "insert" | "update" | "delete" | "merge" => {
@@ -59,7 +69,7 @@ impl CallDatabase {
                 };
                 let rows = client.query(&wrapped, &bound).await?;
                 let count = rows.len() as u64;
-                Ok((plan, rows, count))
+                Ok(Ran::Rows { plan, rows, count })
             })
             .await;
         let (plan, rows, count) = match ran {
@@ -73,7 +83,11 @@ impl CallDatabase {
                 }
                 return Err(error);
             }
-            Ok(ran) => ran,
+            Ok(Ran::Parameters { wanted, given }) => {
+                let message = format!("the statement has {wanted} parameters, and {given} values were given for them");
+                return Err(invalid(message));
+            }
+            Ok(Ran::Rows { plan, rows, count }) => (plan, rows, count),
         };
         if let Some(plan) = plan {
             let reads = relations(&plan);
@@ -93,6 +107,11 @@ impl CallDatabase {
         Ok(format!(r#"{{"rows":[{}],"count":{count}}}"#, rows.join(",")))
     }
 
+    /// Whether SQL of the function's own may write.
+    pub(crate) fn writes_allowed(&self) -> Writes {
+        if self.options.isolation == Isolation::Serializable { Writes::Allowed } else { Writes::Refused }
+    }
+
     /// Begins again where a relation was emptied after the snapshot was taken: see [`convoke_sql::intact`].
     pub(crate) async fn check_intact(&mut self, reads: &[Read]) -> Result<(), DatabaseError> {
         let names: Vec<(&str, &str)> = reads
@@ -110,6 +129,20 @@ impl CallDatabase {
         let intact = intact.map_err(|error| crate::error::explain(&error, crate::error::Phase::BeforeCommit))?;
         if intact { Ok(()) } else { Err(DatabaseError::Conflict) }
     }
+}
+
+/// What became of a statement that Postgres did not refuse.
+enum Ran {
+    Rows {
+        plan: Option<String>,
+        rows: Vec<Row>,
+        count: u64,
+    },
+    /// It was not run: there are not as many values as parameters.
+    Parameters {
+        wanted: usize,
+        given: usize,
+    },
 }
 
 /// The first word of a statement, behind white space, comments and parentheses.

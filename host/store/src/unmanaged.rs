@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use convoke_model::{
     CREATION_TIME, Code, Condition, DatabaseError, Failure, Filter, Operator, Order, Plan, Read, Table, TableKind,
-    is_undefined,
+    has_nul, is_undefined,
 };
 use convoke_sql::quote_identifier;
 use serde_json::{Map, Value};
@@ -105,14 +105,19 @@ impl CallDatabase {
         if self.options.isolation == Isolation::SingleRead {
             return Err(DatabaseError::NeedsSnapshot);
         }
+        if text.contains('\0') || parameters.iter().any(has_nul) {
+            let words = "a column's name or a value has the character \\u0000, which Postgres cannot have";
+            return Err(invalid(words));
+        }
         let reads = [Read::Relation { schema: self.store.inner.project.clone(), name: table.name.clone() }];
         if self.options.reads.is_some() {
             self.observed.reads.reads.extend(reads.iter().cloned());
         }
         let restore = Arc::clone(&self.store.inner.restore);
+        let writes = self.writes_allowed();
         let connection = self.open_transaction().await?;
         let ran = connection
-            .run(&restore, |client| async move {
+            .run(&restore, writes, |client| async move {
                 let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
                 let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
                 let statement = client.prepare_cached(text).await?;

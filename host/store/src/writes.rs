@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use convoke_model::Table;
-use convoke_sql::{Existence, Rows, Statement};
+use convoke_sql::{DocumentBytes, Existence, Rows, Statement, Target};
 use uuid::Uuid;
 
 /// Rows that one statement may carry; more are sent on before the call ends.
@@ -54,14 +54,19 @@ pub(crate) enum Control {
 }
 
 /// Writes in the order in which the function made them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writes {
     batches: Vec<Batch>,
     rows: usize,
     bytes: usize,
+    document_bytes_max: DocumentBytes,
 }
 
 impl Writes {
+    pub(crate) fn new(document_bytes_max: usize) -> Self {
+        Self { batches: Vec::new(), rows: 0, bytes: 0, document_bytes_max: DocumentBytes(document_bytes_max) }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -156,7 +161,8 @@ impl Writes {
     pub(crate) fn take(&mut self, schema: &str) -> Vec<Statement> {
         self.rows = 0;
         self.bytes = 0;
-        std::mem::take(&mut self.batches).into_iter().map(|batch| batch.into_statement(schema)).collect()
+        let bytes_max = self.document_bytes_max;
+        std::mem::take(&mut self.batches).into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect()
     }
 
     fn count(&mut self, bytes: usize) {
@@ -166,7 +172,7 @@ impl Writes {
 }
 
 impl Batch {
-    fn into_statement(self, schema: &str) -> Statement {
+    fn into_statement(self, schema: &str, bytes_max: DocumentBytes) -> Statement {
         match self {
             Self::Insert { table, ids, creation_times, documents } => {
                 convoke_sql::insert(schema, &table, ids, creation_times, documents)
@@ -175,10 +181,12 @@ impl Batch {
                 // Rows are locked in the order of their ids, whatever the order of the calls: fewer deadlocks.
                 rows.sort_unstable_by_key(|(id, _)| *id);
                 let (ids, documents) = rows.into_iter().unzip();
-                convoke_sql::update(schema, &table, sort, versioned, ids, documents, existence)
+                let target = Target { schema, table: &table, versioned, bytes_max };
+                convoke_sql::update(target, sort, ids, documents, existence)
             }
             Self::Unset { table, id, fields, unset, existence } => {
-                convoke_sql::patch_unset(schema, &table, id, fields, unset, existence)
+                let target = Target { schema, table: &table, versioned: false, bytes_max };
+                convoke_sql::patch_unset(target, id, fields, unset, existence)
             }
             Self::Delete { table, existence, ids } => {
                 let mut ids: Vec<Uuid> = ids.into_iter().collect();
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_savepoint_that_was_not_sent_is_forgotten() {
-        let mut writes = Writes::default();
+        let mut writes = Writes::new(1 << 20);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
         writes.control(Control::Begin, 1);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
@@ -218,7 +226,7 @@ mod tests {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let manifest: TableManifest = serde_json::from_value(json!({ "name": "accounts" })).expect("a manifest");
         let table = Table::declared(&manifest, "accounts");
-        let mut writes = Writes::default();
+        let mut writes = Writes::new(1 << 20);
         for id in [b, a] {
             writes.update(&table, Rows::Patch, id, "{}".to_owned(), Existence::Known);
         }

@@ -1,9 +1,11 @@
 //! The database that functions see, against a real Postgres.
 
+mod forms;
 mod order;
 mod pages;
 mod plans;
 mod projections;
 mod read_sets;
+mod refusals;
 mod sql;
 mod writes;

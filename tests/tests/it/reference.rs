@@ -236,3 +236,22 @@ fn old_documents_are_written_anew_in_the_background() {
         assert_eq!(email["name"], "N 7");
     });
 }
+
+#[test]
+fn ids_of_conditions_are_ids_of_their_table() {
+    run(async {
+        let host = library().await;
+        let member = host.mutation("library:join", json!({ "email": "a@b.c", "name": "Ann" })).await;
+        let member = member.data().as_str().expect("an id").to_owned();
+        let found = host.query("library:first_loan", json!({ "member": member })).await;
+        assert_eq!(found.data(), &Value::Null);
+        let uuid = convoke_model::DocumentId::parse(&member).expect("an id").uuid;
+        let foreign = convoke_model::DocumentId { table: 1, uuid }.to_string();
+        for (id, words) in [(foreign.as_str(), "belongs to another table"), ("nobody", "`nobody` is not an id")] {
+            let refused = host.query("library:first_loan", json!({ "member": id })).await;
+            assert_eq!((refused.status, refused.code()), (400, "INVALID_ARGS"), "{refused:?}");
+            assert!(refused.message().contains("field `member` holds ids of table `members`"), "{refused:?}");
+            assert!(refused.message().contains(words), "{refused:?}");
+        }
+    });
+}

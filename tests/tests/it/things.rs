@@ -22,6 +22,25 @@ impl Things {
         Self::with(host, json!([things])).await
     }
 
+    /// The table `messages` as the demo has it, of a host that has made it: nothing is written to open it.
+    pub(crate) async fn opened(host: &TestHost) -> Self {
+        let row = host.psql().await.query_one("select number from convoke.tables where name = 'messages'", &[]).await;
+        let manifests: Vec<TableManifest> = serde_json::from_value(json!([{ "name": "messages" }])).expect("manifests");
+        let mut schema = Schema::merge([("test", manifests.as_slice())]).expect("a schema");
+        for table in schema.tables.values_mut() {
+            table.number = row.as_ref().expect("a number").get::<_, i32>(0).unsigned_abs();
+        }
+        let options = StoreOptions {
+            app: host.postgres.clone(),
+            cursor_key: convoke_model::CursorKey::new([7; 32]),
+            project: "demo".to_owned(),
+            connections_max: 8,
+            limits: Limits::default(),
+            sql: true,
+        };
+        Self { store: Store::open(options).expect("a store"), tables: Arc::new(Tables::new(schema).expect("forms")) }
+    }
+
     /// Tables as a manifest declares them.
     pub(crate) async fn with(host: &TestHost, tables: Value) -> Self {
         let manifests: Vec<TableManifest> = serde_json::from_value(tables).expect("manifests");
@@ -54,6 +73,11 @@ impl Things {
     /// The same, with a rule for documents of older forms.
     pub(crate) fn upcasting(&self, upcast: Arc<dyn Upcast>) -> CallDatabase {
         self.call_with(Isolation::Snapshot, true, Some(upcast))
+    }
+
+    /// A mutation with a rule for documents of older forms.
+    pub(crate) fn changing(&self, upcast: Arc<dyn Upcast>) -> CallDatabase {
+        self.call_with(Isolation::Serializable, false, Some(upcast))
     }
 
     fn call_with(&self, isolation: Isolation, observe: bool, upcast: Option<Arc<dyn Upcast>>) -> CallDatabase {

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use convoke_model::Database;
+use convoke_model::{Code, Database};
+use convoke_store::Isolation;
 use serde_json::{Value, json};
 
 use crate::harness::{TestHost, run};
@@ -87,14 +88,93 @@ fn a_split_page_is_two_halves() {
     run(async {
         let host = TestHost::start(&[]).await;
         let things = three_ways(&host).await;
-        let base = json!({ "table": "things", "index": "by_rank" });
-        let whole = page(&things, &base, &Value::Null, &Value::Null, 9).await;
-        let (split, end) = (&whole["splitCursor"], &whole["continueCursor"]);
-        let first = page(&things, &base, &Value::Null, split, 9).await;
-        let second = page(&things, &base, split, end, 9).await;
-        assert_eq!([serials(&first["page"]), serials(&second["page"])].concat(), serials(&whole["page"]));
-        assert_eq!(first["page"].as_array().map(Vec::len), Some(4));
+        for (index, order) in
+            [("by_rank", "asc"), ("by_rank", "desc"), ("by_group", "desc"), ("by_creation_time", "asc")]
+        {
+            let base = json!({ "table": "things", "index": index, "order": order });
+            for size in (1..12).chain([49, 50, 60]) {
+                let whole = page(&things, &base, &Value::Null, &Value::Null, size).await;
+                let (split, end) = (&whole["splitCursor"], &whole["continueCursor"]);
+                let rows = serials(&whole["page"]);
+                if rows.len() < 2 {
+                    assert_eq!(split, &Value::Null, "one document has no halves");
+                    continue;
+                }
+                let first = serials(&page(&things, &base, &Value::Null, split, size).await["page"]);
+                let second = serials(&page(&things, &base, split, end, size).await["page"]);
+                assert_eq!([first.clone(), second.clone()].concat(), rows, "{base} by {size}");
+                assert_eq!(first.len(), rows.len().div_ceil(2), "{base} by {size}");
+            }
+        }
     });
+}
+
+#[test]
+fn a_query_has_one_page() {
+    run(async {
+        let host = TestHost::start(&["plans"]).await;
+        let things = Things::new(&host).await;
+        for n in 0..5 {
+            things.insert(&json!({ "n": n }).to_string()).await;
+        }
+        let plan = json!({ "table": "things", "page": { "cursor": null }, "limit": 2 }).to_string();
+        let mut query = things.call(Isolation::Snapshot);
+        query.query(&plan).await.expect("a page");
+        let refused = crate::things::failure(query.query(&plan).await.expect_err("a second page"));
+        assert_eq!(refused.code, Code::InvalidArgs);
+        assert!(refused.message.contains("one `paginate` a query"), "{refused}");
+        // What is no page is read on.
+        assert!(query.query(r#"{"table":"things"}"#).await.is_ok());
+        // A mutation is not run again with the ends of its pages.
+        let mut mutation = things.call(Isolation::Serializable);
+        mutation.query(&plan).await.expect("a page");
+        mutation.query(&plan).await.expect("another");
+
+        let plan = json!({ "table": "things", "page": { "cursor": null }, "limit": 2 });
+        let twice = host.query("plans:pair", json!({ "first": plan, "second": plan })).await;
+        assert_eq!((twice.status, twice.code()), (400, "INVALID_ARGS"), "{twice:?}");
+        assert!(twice.message().contains("one `paginate` a query"), "{twice:?}");
+        let rest = json!({ "table": "things", "limit": 2 });
+        host.query("plans:pair", json!({ "first": plan, "second": rest })).await.data();
+    });
+}
+
+/// Times that nobody but psql writes.
+#[test]
+fn strange_creation_times_have_a_place_and_are_shown() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = Things::new(&host).await;
+        let psql = host.psql().await;
+        psql.batch_execute(
+            "insert into demo.things (_creation_time, data) select t, jsonb_build_object('serial', row_number() over ()) \
+             from unnest(array['nan', '-infinity', '-0', '0', 'infinity', -'nan'::float8, '-0', '1e300', '5e-324', \
+             '0.1', '1795241803153.6382']::float8[]) as t",
+        )
+        .await
+        .expect("rows");
+        for order in ["asc", "desc"] {
+            let base = json!({ "table": "things", "order": order });
+            let whole = things.query(base.clone()).await;
+            let times: Vec<f64> = whole.as_array().expect("a list").iter().map(time).collect();
+            assert!(times.is_sorted_by(|a, b| if order == "asc" { a <= b } else { a >= b }), "{times:?}");
+            assert_eq!(times.len(), 11);
+            for size in [1, 2, 3, 4] {
+                let (mut found, mut cursor, mut done) = (Vec::new(), Value::Null, false);
+                while !done {
+                    let page = page(&things, &base, &cursor, &Value::Null, size).await;
+                    found.extend(serials(&page["page"]));
+                    done = page["isDone"] == true;
+                    cursor = page["continueCursor"].clone();
+                }
+                assert_eq!(found, serials(&whole), "{order} by {size}");
+            }
+        }
+    });
+}
+
+fn time(document: &Value) -> f64 {
+    document["_creationTime"].as_f64().expect("a number")
 }
 
 #[test]

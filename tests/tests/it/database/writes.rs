@@ -94,9 +94,9 @@ fn operations_change_what_is_there() {
         for (operations, words) in [
             (r#"{"text":{"inc":1}}"#, "field \"text\" is no number"),
             (r#"{"n":{"append":[1]}}"#, "field \"n\" is no array"),
-            (r#"{"n":{"inc":"1"}}"#, "field `n`: an operation is"),
-            (r#"{"n":{"mul":2}}"#, "field `n`: an operation is"),
-            (r#"{"n":{"inc":1,"max":2}}"#, "field `n`: an operation is"),
+            (r#"{"n":{"inc":"1"}}"#, "field `n`: expected an operation"),
+            (r#"{"n":{"mul":2}}"#, "field `n`: expected an operation"),
+            (r#"{"n":{"inc":1,"max":2}}"#, "field `n`: expected an operation"),
         ] {
             let error = things.change(async |call| call.update("things", &id, operations).await).await;
             let failure = failure(error.expect_err(operations));

@@ -46,6 +46,28 @@ fn a_host_that_may_not_follow_begins_as_soon_as_it_may() {
     });
 }
 
+/// The log's floats are text, and a database may have been told to leave digits out of it.
+#[test]
+fn every_digit_of_a_creation_time_counts() {
+    run(async {
+        let cluster = TestCluster::shared().await.expect("a Postgres");
+        let config = cluster.create_database("it_digits").await.expect("a database");
+        let (psql, connection) = config.connect().await.expect("a connection");
+        tokio::spawn(connection);
+        psql.batch_execute("alter database it_digits set extra_float_digits = -5").await.expect("a setting");
+        let host = TestHost::on(config, &["plans"], |_| {}).await;
+        let from = 1_795_241_803_950.0;
+        let plan = json!({ "table": "things", "where": [{ "field": "_creationTime", "op": "lt", "value": from }] });
+        let mut subscriber = Subscriber::open(&host, "plans:range", &json!({ "plan": plan }), None).await;
+        assert_eq!(subscriber.next().await.data["data"], json!([]));
+        // By ten digits it is 1795241804000.
+        psql.batch_execute("insert into demo.things (_creation_time, data) values (1795241803900, '{\"rank\":1}')")
+            .await
+            .expect("a row");
+        assert_eq!(subscriber.next().await.data["data"][0]["rank"], 1);
+    });
+}
+
 #[test]
 fn a_table_made_by_hand_is_followed_from_the_next_deploy_on() {
     run(async {

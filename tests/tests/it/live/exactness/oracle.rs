@@ -9,7 +9,7 @@ use std::sync::Arc;
 use convoke_feed::{Change, ChangeKind, OldRow, Relation, Snapshot, Transaction, Tuple, Value as Column};
 use convoke_model::{
     AggregateOperator, Condition, DocumentId, Filter, Index, IndexField, Operator, Order, Plan, condition_key, key,
-    ordered_float,
+    ordered_time,
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -214,7 +214,7 @@ impl Row {
 
     fn key(&self, field: &str) -> Vec<u8> {
         match field {
-            "_creationTime" => ordered_float(self.creation_time).to_vec(),
+            "_creationTime" => ordered_time(self.creation_time).to_vec(),
             field => key(self.data.get(field)),
         }
     }
@@ -222,7 +222,7 @@ impl Row {
     fn holds(&self, condition: &Condition) -> bool {
         let found = self.key(&condition.field);
         let wanted = |value: &Value| match condition.field.as_str() {
-            "_creationTime" => ordered_float(value.as_f64().expect("a number")).to_vec(),
+            "_creationTime" => ordered_time(value.as_f64().expect("a number")).to_vec(),
             _ => condition_key(value),
         };
         let ordering = |value: &Value| found.cmp(&wanted(value));
