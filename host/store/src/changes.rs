@@ -17,7 +17,7 @@ const CREATION_STEP_MS: f64 = 1.0 / 512.0;
 
 impl CallDatabase {
     pub(crate) async fn insert_document(&mut self, table: &str, document: &str) -> Result<String, DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = known(&tables, table)?;
         if !known.table.is_managed() {
@@ -30,7 +30,7 @@ impl CallDatabase {
     }
 
     pub(crate) async fn insert_documents(&mut self, table: &str, documents: &str) -> Result<String, DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let documents: Vec<&RawValue> = serde_json::from_str(documents)
@@ -58,7 +58,7 @@ impl CallDatabase {
     }
 
     pub(crate) async fn patch_document(&mut self, table: &str, id: &str, fields: &str) -> Result<(), DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = known(&tables, table)?;
         if !known.table.is_managed() {
@@ -84,7 +84,7 @@ impl CallDatabase {
         id: &str,
         document: &str,
     ) -> Result<(), DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let id = Self::id(known.table, id)?;
@@ -95,7 +95,7 @@ impl CallDatabase {
     }
 
     pub(crate) async fn delete_document(&mut self, table: &str, id: &str) -> Result<(), DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = known(&tables, table)?;
         if !known.table.is_managed() {
@@ -114,7 +114,7 @@ impl CallDatabase {
         id: &str,
         operations: &str,
     ) -> Result<(), DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let id = Self::id(known.table, id)?;
@@ -132,7 +132,7 @@ impl CallDatabase {
     }
 
     pub(crate) async fn patch_selected(&mut self, plan: &str, fields: &str) -> Result<u64, DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let (plan, known) = selection(&tables, plan)?;
         let index = tables.check(&plan, known.table).map_err(|error| invalid(error.to_string()))?;
@@ -147,7 +147,7 @@ impl CallDatabase {
     }
 
     pub(crate) async fn delete_selected(&mut self, plan: &str) -> Result<u64, DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let (plan, known) = selection(&tables, plan)?;
         let index = tables.check(&plan, known.table).map_err(|error| invalid(error.to_string()))?;

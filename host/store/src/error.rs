@@ -1,6 +1,6 @@
 //! What Postgres says, in the words of a call.
 
-use convoke_model::{Code, DatabaseError, Failure, chain};
+use convoke_model::{Code, DatabaseError, Failure, Origin, chain};
 use serde_json::json;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
@@ -36,7 +36,8 @@ pub(crate) enum Writes {
     Refused,
 }
 
-/// Turns an error of Postgres into what the call does next.
+/// Turns an error of Postgres into what the call does next. What the function is at fault for is refused: it may go on where a
+/// savepoint leads back.
 pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseError {
     let Some(server) = error.as_db_error() else {
         if !is_of_the_connection(error) {
@@ -85,7 +86,11 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
     } else {
         return DatabaseError::Failed(Failure::trap(chain(error)));
     };
-    DatabaseError::Failed(failure.with_internal(chain(error)))
+    let failure = failure.with_internal(chain(error));
+    match failure.origin {
+        Origin::Function | Origin::Caller => DatabaseError::Refused(failure),
+        Origin::System => DatabaseError::Failed(failure),
+    }
 }
 
 /// Whether the connection broke; else the client found something wrong before it sent or after it received.

@@ -16,6 +16,7 @@ mod receipt;
 mod shape;
 mod snapshot;
 mod statement;
+mod transaction;
 mod unmanaged;
 mod writes;
 

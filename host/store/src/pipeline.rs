@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use convoke_model::{Code, DatabaseError, Failure};
+use convoke_model::{Code, DatabaseError, Failure, chain};
 use convoke_postgres::Tls;
 use convoke_sql::Statement;
 use deadpool_postgres::{Object, Pool, PoolError};
@@ -15,29 +15,65 @@ use tokio_postgres::types::ToSql;
 
 use crate::Store;
 use crate::document::Bound;
-use crate::error::{Phase, Writes, explain, explain_sql};
-use convoke_model::chain;
+use crate::error::{self, Writes, explain, explain_sql};
 
-/// A connection that ends its transaction when it is dropped, however the call ended.
+/// A connection in the hands of one call. However the call ends, dropping it leaves nothing behind: an open transaction is
+/// rolled back, and where an answer is still to come, the statement is cancelled and the connection closed.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// None only while being dropped.
     client: Option<Object>,
     tls: Tls,
     deadline: Instant,
-    transaction_open: bool,
-    in_flight: bool,
-    /// SQL of a function's own may have changed the session: undone before the connection is used again.
-    session_touched: Option<Arc<str>>,
+    phase: Phase,
+    /// SQL of a function's own may have changed the session: what undoes it before the connection is used again.
+    restore: Option<Arc<str>>,
+}
+
+/// What Postgres makes of the connection, and so what dropping it has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Free,
+    InTransaction,
+    /// An answer is still to come.
+    InFlight,
 }
 
 /// What to send around the statements of one round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Around {
     pub(crate) begin: Option<&'static str>,
-    pub(crate) commit: bool,
-    /// Whether to ask behind the commit how far the log is; the answer is the last result.
-    pub(crate) position: bool,
+    pub(crate) end: End,
+}
+
+/// How a round trip leaves the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum End {
+    /// As it is.
+    #[default]
+    Open,
+    Commit,
+    /// Asks behind the commit how far the log is; the answer is the last result.
+    CommitAndPosition,
+}
+
+/// Which part of a round trip failed: what came before it has succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Before anything but preparing was sent.
+    Prepare,
+    Begin,
+    /// The number of the statement, from 0.
+    Statement(usize),
+    Commit,
+    Position,
+}
+
+/// A round trip that failed.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) step: Step,
+    pub(crate) error: DatabaseError,
 }
 
 impl Connection {
@@ -50,17 +86,15 @@ impl Connection {
         Self::of(store, &store.inner.held, deadline).await
     }
 
+    /// Waits for a free connection as long as the pool allows, and never beyond the deadline.
     async fn of(store: &Store, pool: &Pool, deadline: Instant) -> Result<Self, DatabaseError> {
-        let client = pool.get().await.map_err(|error| unavailable(&error))?;
+        let Ok(client) = tokio::time::timeout_at(deadline.into(), pool.get()).await else {
+            let words = "the call's time was over before a connection to the database was free";
+            return Err(Failure::system(Code::DeadlineExceeded, words).into());
+        };
+        let client = client.map_err(|error| unavailable(&error))?;
         let tls = store.inner.tls.clone();
-        Ok(Self {
-            client: Some(client),
-            tls,
-            deadline,
-            transaction_open: false,
-            in_flight: false,
-            session_touched: None,
-        })
+        Ok(Self { client: Some(client), tls, deadline, phase: Phase::Free, restore: None })
     }
 
     /// The same connection in the hands of another call.
@@ -69,13 +103,9 @@ impl Connection {
         self
     }
 
-    pub(crate) fn transaction_open(&self) -> bool {
-        self.transaction_open
-    }
-
     /// Undoes what SQL of a function's own may have done to the session. Without waiting, as [`Self::end_unwatched`].
     pub(crate) fn restore_session(&self) {
-        if let (Some(restore), Some(client)) = (&self.session_touched, &self.client) {
+        if let (Some(restore), Some(client)) = (&self.restore, &self.client) {
             let _ = pin!(client.batch_execute(restore)).now_or_never();
         }
     }
@@ -85,10 +115,23 @@ impl Connection {
         &mut self,
         statements: &[Statement],
         around: Around,
-    ) -> Result<Vec<Vec<Row>>, DatabaseError> {
-        let phase = if around.commit { Phase::Commit } else { Phase::BeforeCommit };
-        self.in_flight = true;
-        let deadline = tokio::time::Instant::from_std(self.deadline);
+    ) -> Result<Vec<Vec<Row>>, Broken> {
+        let before = std::mem::replace(&mut self.phase, Phase::InFlight);
+        let result = self.send_in_time(statements, around).await;
+        self.phase = match (&result, around.end) {
+            // Still in flight: dropping the connection cancels the statement.
+            (Err(None), _) => return Err(too_late(around)),
+            (Err(Some(broken)), _) if broken.step == Step::Prepare => before,
+            // A failed statement before it makes the commit a rollback: either way the transaction is over.
+            (_, End::Commit | End::CommitAndPosition) => Phase::Free,
+            (_, End::Open) if around.begin.is_some() => Phase::InTransaction,
+            (_, End::Open) => before,
+        };
+        result.map_err(|broken| broken.unwrap_or_else(|| too_late(around)))
+    }
+
+    /// No error where the deadline came before the answer.
+    async fn send_in_time(&self, statements: &[Statement], around: Around) -> Result<Vec<Vec<Row>>, Option<Broken>> {
         let Some(client) = self.client.as_ref() else { return Ok(Vec::new()) };
         let sent = async {
             // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
@@ -96,22 +139,14 @@ impl Connection {
             for statement in statements {
                 prepared.push(if statement.is_control() { None } else { Some(prepare(client, statement).await?) });
             }
-            let position = if around.position { Some(prepare(client, &convoke_sql::position()).await?) } else { None };
-            if around.begin.is_some() {
-                self.transaction_open = true;
-            }
-            send(client, &prepared, statements, around, position.as_ref()).await.map_err(|error| explain(&error, phase))
+            let position = match around.end {
+                End::CommitAndPosition => Some(prepare(client, &convoke_sql::position()).await?),
+                End::Open | End::Commit => None,
+            };
+            send(client, &prepared, statements, around, position.as_ref()).await
         };
-        let Ok(result) = tokio::time::timeout_at(deadline, sent).await else {
-            // Still in flight: dropping the connection cancels the statement.
-            return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
-        };
-        self.in_flight = false;
-        // A failed statement before it makes the commit a rollback: either way the transaction is over.
-        if around.commit {
-            self.transaction_open = false;
-        }
-        result
+        let sent = tokio::time::timeout_at(self.deadline.into(), sent).await.map_err(|_| None)?;
+        sent.map_err(|(step, error)| Some(Broken { step, error: explain(&error, phase_of(step, around)) }))
     }
 
     /// Ends a transaction without waiting for the answer: what the connection does next queues behind it.
@@ -120,11 +155,9 @@ impl Connection {
             // One poll hands the message to the connection's task; the answer is discarded there.
             let _ = pin!(client.batch_execute(statement)).now_or_never();
         }
-        self.transaction_open = false;
+        self.phase = Phase::Free;
     }
-}
 
-impl Connection {
     /// Runs something on the connection itself, within the call's deadline. `restore` is what the session is told
     /// before anybody else has it.
     pub(crate) async fn run<'a, T, F>(
@@ -136,32 +169,46 @@ impl Connection {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>> + 'a,
     {
-        self.session_touched = Some(Arc::clone(restore));
+        self.restore = Some(Arc::clone(restore));
         let Some(client) = self.client.as_ref() else {
             return Err(Failure::internal("a connection that was given back").into());
         };
-        self.in_flight = true;
-        let deadline = tokio::time::Instant::from_std(self.deadline);
-        let Ok(result) = tokio::time::timeout_at(deadline, run(client)).await else {
+        let before = std::mem::replace(&mut self.phase, Phase::InFlight);
+        let Ok(result) = tokio::time::timeout_at(self.deadline.into(), run(client)).await else {
             return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
         };
-        self.in_flight = false;
+        self.phase = before;
         result.map_err(|error| explain_sql(&error, writes))
     }
 }
 
+/// What is known of the commit when a step failed.
+fn phase_of(step: Step, around: Around) -> error::Phase {
+    match (step, around.end) {
+        (Step::Prepare, _) | (_, End::Open) => error::Phase::BeforeCommit,
+        (_, End::Commit | End::CommitAndPosition) => error::Phase::Commit,
+    }
+}
+
+fn too_late(around: Around) -> Broken {
+    let error = DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long"));
+    Broken { step: if around.end == End::Open { Step::Statement(0) } else { Step::Commit }, error }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.in_flight {
-            if let Some(client) = self.client.take() {
-                cancel(Object::take(client), self.tls.clone());
+        match self.phase {
+            Phase::InFlight => {
+                if let Some(client) = self.client.take() {
+                    cancel(Object::take(client), self.tls.clone());
+                }
             }
-            return;
+            Phase::InTransaction => {
+                self.end_unwatched("rollback");
+                self.restore_session();
+            }
+            Phase::Free => self.restore_session(),
         }
-        if self.transaction_open {
-            self.end_unwatched("rollback");
-        }
-        self.restore_session();
     }
 }
 
@@ -176,8 +223,10 @@ fn cancel(client: deadpool_postgres::ClientWrapper, tls: Tls) {
     });
 }
 
-async fn prepare(client: &Object, statement: &Statement) -> Result<tokio_postgres::Statement, DatabaseError> {
-    client.prepare_cached(&statement.text).await.map_err(|error| explain(&error, Phase::BeforeCommit))
+type Failed = (Step, tokio_postgres::Error);
+
+async fn prepare(client: &Object, statement: &Statement) -> Result<tokio_postgres::Statement, Failed> {
+    client.prepare_cached(&statement.text).await.map_err(|error| (Step::Prepare, error))
 }
 
 async fn send(
@@ -186,7 +235,7 @@ async fn send(
     statements: &[Statement],
     around: Around,
     position: Option<&tokio_postgres::Statement>,
-) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+) -> Result<Vec<Vec<Row>>, Failed> {
     let bound: Vec<Vec<Bound<'_>>> =
         statements.iter().map(|statement| statement.parameters.iter().map(Bound).collect()).collect();
     let parameters: Vec<Vec<&(dyn ToSql + Sync)>> =
@@ -205,7 +254,7 @@ async fn send(
             }))
         })
         .collect();
-    let mut commit = around.commit.then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
+    let mut commit = (around.end != End::Open).then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
     let mut position = position.map(|statement| Box::pin(maybe_done(client.query(statement, &[]))));
 
     // The first poll of each writes its message: this loop is the order on the wire.
@@ -223,17 +272,17 @@ async fn send(
     }
 
     if let Some(begin) = begin {
-        settle(begin).await?;
+        settle(begin).await.map_err(|error| (Step::Begin, error))?;
     }
-    let mut results = Vec::with_capacity(running.len());
-    for statement in running {
-        results.push(settle(statement).await?);
+    let mut results = Vec::with_capacity(running.len() + 1);
+    for (number, statement) in running.into_iter().enumerate() {
+        results.push(settle(statement).await.map_err(|error| (Step::Statement(number), error))?);
     }
     if let Some(commit) = commit {
-        settle(commit).await?;
+        settle(commit).await.map_err(|error| (Step::Commit, error))?;
     }
     if let Some(position) = position {
-        results.push(settle(position).await?);
+        results.push(settle(position).await.map_err(|error| (Step::Position, error))?);
     }
     Ok(results)
 }

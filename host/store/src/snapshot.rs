@@ -10,7 +10,7 @@ use tokio_postgres::types::PgLsn;
 
 use crate::Store;
 use crate::error::{Phase, explain};
-use crate::pipeline::{Around, Connection};
+use crate::pipeline::{Around, Broken, Connection};
 
 /// A snapshot of the database that the runs who are given it share. The first read takes it; it ends with the last clone,
 /// or when a run breaks it: by a statement that Postgres refuses, or by not coming to an end. Who comes after that is told of
@@ -68,13 +68,14 @@ impl Store {
     pub async fn hold_snapshot(&self, deadline: Instant) -> Result<HeldSnapshot, DatabaseError> {
         let unreadable = |error| explain(&error, Phase::BeforeCommit);
         let nothing = || DatabaseError::from(Failure::internal("a statement that always gives a row gave none"));
+        let failed = |broken: Broken| broken.error;
         let mut connection = Connection::open_held(self, deadline).await?;
         // The position comes first: whatever committed before it is in the snapshot.
-        let mut rows = connection.round_trip(&[convoke_sql::position()], Around::default()).await?;
+        let mut rows = connection.round_trip(&[convoke_sql::position()], Around::default()).await.map_err(failed)?;
         let row = rows.pop().and_then(|rows| rows.into_iter().next()).ok_or_else(nothing)?;
         let lsn = row.try_get::<_, PgLsn>(0).map_err(unreadable)?.into();
         let begin = Around { begin: Some(BEGIN_HELD), ..Around::default() };
-        let mut rows = connection.round_trip(&[convoke_sql::snapshot()], begin).await?;
+        let mut rows = connection.round_trip(&[convoke_sql::snapshot()], begin).await.map_err(failed)?;
         let row = rows.pop().and_then(|rows| rows.into_iter().next()).ok_or_else(nothing)?;
         let snapshot: String = row.try_get(0).map_err(unreadable)?;
         let taken = Taken { snapshot: snapshot.clone(), lsn };
@@ -123,11 +124,9 @@ impl Turn {
         self.held.intact.insert(table.to_owned());
     }
 
-    /// Leaves the transaction to the next run, if it is as it was.
+    /// Leaves the transaction to the next run.
     pub(crate) fn give_back(mut self, connection: Connection) {
-        if connection.transaction_open() {
-            connection.restore_session();
-            self.held.connection = Some(connection);
-        }
+        connection.restore_session();
+        self.held.connection = Some(connection);
     }
 }

@@ -10,7 +10,6 @@ use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use crate::call::{CallDatabase, Isolation, invalid};
 use crate::document::json_column;
-use crate::error::Writes;
 use crate::reads::too_many;
 
 /// The statements that neither leave the transaction nor change the session. Whatever else a statement tries is
@@ -19,7 +18,7 @@ const ALLOWED: [&str; 8] = ["select", "with", "values", "table", "insert", "upda
 
 impl CallDatabase {
     pub(crate) async fn run_sql(&mut self, statement: &str, parameters: &str) -> Result<String, DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         if !self.store.inner.sql {
             let words = "the project grants its functions no SQL: say `[sql]` and `allow = true` in `convoke.toml`";
             return Err(DatabaseError::Refused(Failure::function(Code::Forbidden, words)));
@@ -41,9 +40,10 @@ impl CallDatabase {
         let observe = self.options.reads.is_some();
         let rows_max = self.store.inner.limits.rows_max;
         let restore = std::sync::Arc::clone(&self.store.inner.restore);
-        let writes = self.writes_allowed();
-        let connection = self.open_transaction().await?;
-        let ran = connection
+        let writes = self.transaction.writes();
+        let packet = self.take_writes();
+        let mut lent = self.transaction.open(packet).await?;
+        let ran = lent
             .run(&restore, writes, |client| async move {
                 let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
                 let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
@@ -72,26 +72,21 @@ impl CallDatabase {
                 Ok(Ran::Rows { plan, rows, count })
             })
             .await;
-        let (plan, rows, count) = match ran {
-            Err(error) => {
-                if observe {
-                    // Why it failed may lie anywhere.
-                    self.observed.reads.reads.push(Read::Everything);
-                }
-                if matches!(error, DatabaseError::Refused(_)) {
-                    self.abort();
-                }
-                return Err(error);
-            }
-            Ok(Ran::Parameters { wanted, given }) => {
+        let ran = self.transaction.settle(lent, ran);
+        if ran.is_err() && observe {
+            // Why it failed may lie anywhere.
+            self.observed.reads.reads.push(Read::Everything);
+        }
+        let (plan, rows, count) = match ran? {
+            Ran::Parameters { wanted, given } => {
                 let message = format!("the statement has {wanted} parameters, and {given} values were given for them");
                 return Err(invalid(message));
             }
-            Ok(Ran::Rows { plan, rows, count }) => (plan, rows, count),
+            Ran::Rows { plan, rows, count } => (plan, rows, count),
         };
         if let Some(plan) = plan {
             let reads = relations(&plan);
-            self.check_intact(&reads).await?;
+            self.transaction.check_intact(&names(&reads)).await?;
             self.observed.reads.reads.extend(reads);
         }
         if rows.len() > rows_max as usize {
@@ -106,29 +101,17 @@ impl CallDatabase {
             .map_err(|error| Failure::internal(format!("a row of SQL: {error}")))?;
         Ok(format!(r#"{{"rows":[{}],"count":{count}}}"#, rows.join(",")))
     }
+}
 
-    /// Whether SQL of the function's own may write.
-    pub(crate) fn writes_allowed(&self) -> Writes {
-        if self.options.isolation == Isolation::Serializable { Writes::Allowed } else { Writes::Refused }
-    }
-
-    /// Begins again where a relation was emptied after the snapshot was taken: see [`convoke_sql::intact`].
-    pub(crate) async fn check_intact(&mut self, reads: &[Read]) -> Result<(), DatabaseError> {
-        let names: Vec<(&str, &str)> = reads
-            .iter()
-            .filter_map(|read| match read {
-                Read::Relation { schema, name } => Some((schema.as_str(), name.as_str())),
-                Read::Document { .. } | Read::Range { .. } | Read::Everything => None,
-            })
-            .collect();
-        if names.is_empty() || !self.observes() {
-            return Ok(());
-        }
-        let rows = self.read(convoke_sql::intact(&names)).await?;
-        let intact = rows.first().map_or(Ok(true), |row| row.try_get(0));
-        let intact = intact.map_err(|error| crate::error::explain(&error, crate::error::Phase::BeforeCommit))?;
-        if intact { Ok(()) } else { Err(DatabaseError::Conflict) }
-    }
+/// The relations among what was read, by schema and name.
+fn names(reads: &[Read]) -> Vec<(&str, &str)> {
+    reads
+        .iter()
+        .filter_map(|read| match read {
+            Read::Relation { schema, name } => Some((schema.as_str(), name.as_str())),
+            Read::Document { .. } | Read::Range { .. } | Read::Everything => None,
+        })
+        .collect()
 }
 
 /// What became of a statement that Postgres did not refuse.

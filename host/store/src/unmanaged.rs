@@ -101,7 +101,7 @@ impl CallDatabase {
         text: &str,
         parameters: Vec<Value>,
     ) -> Result<Vec<String>, DatabaseError> {
-        self.check_usable()?;
+        self.transaction.check_usable()?;
         if self.options.isolation == Isolation::SingleRead {
             return Err(DatabaseError::NeedsSnapshot);
         }
@@ -109,14 +109,15 @@ impl CallDatabase {
             let words = "a column's name or a value has the character \\u0000, which Postgres cannot have";
             return Err(invalid(words));
         }
-        let reads = [Read::Relation { schema: self.store.inner.project.clone(), name: table.name.clone() }];
         if self.options.reads.is_some() {
-            self.observed.reads.reads.extend(reads.iter().cloned());
+            let read = Read::Relation { schema: self.store.inner.project.clone(), name: table.name.clone() };
+            self.observed.reads.reads.push(read);
         }
         let restore = Arc::clone(&self.store.inner.restore);
-        let writes = self.writes_allowed();
-        let connection = self.open_transaction().await?;
-        let ran = connection
+        let writes = self.transaction.writes();
+        let packet = self.take_writes();
+        let mut lent = self.transaction.open(packet).await?;
+        let ran = lent
             .run(&restore, writes, |client| async move {
                 let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
                 let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
@@ -125,11 +126,8 @@ impl CallDatabase {
                 rows.iter().map(|row| json_column(row).map(str::to_owned)).collect::<Result<Vec<_>, _>>()
             })
             .await;
-        if let Err(DatabaseError::Refused(_)) = &ran {
-            self.abort();
-        }
-        let rows = ran?;
-        self.check_intact(&reads).await?;
+        let rows = self.transaction.settle(lent, ran)?;
+        self.transaction.check_intact(&[(&self.store.inner.project, &table.name)]).await?;
         Ok(rows)
     }
 

@@ -6,6 +6,8 @@ use convoke_model::Table;
 use convoke_sql::{DocumentBytes, Existence, Rows, Statement, Target};
 use uuid::Uuid;
 
+use crate::pipeline::Step;
+
 /// Rows that one statement may carry; more are sent on before the call ends.
 const ROWS_MAX: usize = 10_000;
 /// Text that is kept before it is sent on.
@@ -53,6 +55,33 @@ pub(crate) enum Control {
     Rollback,
 }
 
+/// Writes on their way to Postgres, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Packet {
+    pub(crate) statements: Vec<Statement>,
+    /// Where among the statements savepoints begin.
+    savepoints: Vec<usize>,
+    /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
+    pub(crate) commutes: bool,
+}
+
+impl Packet {
+    /// One statement.
+    pub(crate) fn of(statement: Statement) -> Self {
+        Self { statements: vec![statement], ..Self::default() }
+    }
+
+    /// How many savepoints Postgres does not know when the packet failed at this step.
+    pub(crate) fn savepoints_from(&self, step: Step) -> usize {
+        let failed = match step {
+            Step::Prepare | Step::Begin => 0,
+            Step::Statement(number) => number,
+            Step::Commit | Step::Position => self.statements.len(),
+        };
+        self.savepoints.iter().filter(|begins| **begins >= failed).count()
+    }
+}
+
 /// Writes in the order in which the function made them.
 #[derive(Debug)]
 pub(crate) struct Writes {
@@ -65,10 +94,6 @@ pub(crate) struct Writes {
 impl Writes {
     pub(crate) fn new(document_bytes_max: usize) -> Self {
         Self { batches: Vec::new(), rows: 0, bytes: 0, document_bytes_max: DocumentBytes(document_bytes_max) }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
     }
 
     /// Whether so much is kept that it should be sent.
@@ -150,19 +175,24 @@ impl Writes {
         position.is_some()
     }
 
-    /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
-    pub(crate) fn commute(&self) -> bool {
+    fn commute(&self) -> bool {
         let applies = |batch: &Batch| matches!(batch, Batch::Update { sort: Rows::Apply, .. });
         self.batches.iter().any(applies)
             && self.batches.iter().all(|batch| applies(batch) || matches!(batch, Batch::Insert { .. }))
     }
 
-    /// The statements that make the writes, in order; forgets them.
-    pub(crate) fn take(&mut self, schema: &str) -> Vec<Statement> {
+    /// What makes the writes; forgets them.
+    pub(crate) fn take(&mut self, schema: &str) -> Packet {
+        let commutes = self.commute();
         self.rows = 0;
         self.bytes = 0;
         let bytes_max = self.document_bytes_max;
-        std::mem::take(&mut self.batches).into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect()
+        let batches = std::mem::take(&mut self.batches);
+        let begins = |batch: &Batch| matches!(batch, Batch::Control(Control::Begin, _));
+        let savepoints = batches.iter().enumerate().filter(|(_, batch)| begins(batch)).map(|(number, _)| number);
+        let savepoints = savepoints.collect();
+        let statements = batches.into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect();
+        Packet { statements, savepoints, commutes }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -217,8 +247,23 @@ mod tests {
         writes.control(Control::Begin, 1);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
         assert!(writes.forget_since(1));
-        assert_eq!(writes.take("demo").len(), 1);
+        assert_eq!(writes.take("demo").statements.len(), 1);
         assert!(!writes.forget_since(1));
+    }
+
+    #[test]
+    fn savepoints_behind_a_failure_do_not_exist() {
+        let mut writes = Writes::new(1 << 20);
+        writes.control(Control::Begin, 1);
+        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        writes.control(Control::Begin, 2);
+        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        let packet = writes.take("demo");
+        let lost = |step| packet.savepoints_from(step);
+        assert_eq!(
+            [Step::Prepare, Step::Begin, Step::Statement(1), Step::Statement(3), Step::Commit].map(lost),
+            [2, 2, 1, 0, 0]
+        );
     }
 
     #[test]
@@ -230,14 +275,14 @@ mod tests {
         for id in [b, a] {
             writes.update(&table, Rows::Patch, id, "{}".to_owned(), Existence::Known);
         }
-        assert_eq!(writes.take("demo").len(), 1);
+        assert_eq!(writes.take("demo").statements.len(), 1);
 
         writes.update(&table, Rows::Patch, a, "{\"n\":1}".to_owned(), Existence::Known);
         writes.update(&table, Rows::Patch, a, "{\"n\":2}".to_owned(), Existence::Known);
         writes.delete("accounts", a, Existence::Known);
         writes.insert("messages", b, 0.0, "{}".to_owned());
         writes.insert("messages", a, 0.0, "{}".to_owned());
-        assert_eq!(writes.take("demo").len(), 4, "one row is never twice in one update");
-        assert!(writes.is_empty());
+        assert_eq!(writes.take("demo").statements.len(), 4, "one row is never twice in one update");
+        assert!(writes.batches.is_empty());
     }
 }

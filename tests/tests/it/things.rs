@@ -80,6 +80,13 @@ impl Things {
         self.call_with(Isolation::Serializable, false, Some(upcast))
     }
 
+    /// A mutation with a deadline of its own.
+    pub(crate) fn call_until(&self, deadline: Instant) -> CallDatabase {
+        let isolation = Isolation::Serializable;
+        let options = CallOptions { isolation, deadline, upcast: None, reads: None, position: false, key: None };
+        self.store.call(Arc::clone(&self.tables), options)
+    }
+
     fn call_with(&self, isolation: Isolation, observe: bool, upcast: Option<Arc<dyn Upcast>>) -> CallDatabase {
         let deadline = Instant::now() + Duration::from_secs(20);
         let reads = observe.then(NoteReads::default);

@@ -1,6 +1,7 @@
 //! Writes: many at once, by query, by operations, and transactions within the transaction.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use convoke_model::{Code, Database, DatabaseError};
 use convoke_store::Isolation;
@@ -203,5 +204,64 @@ fn a_refused_transaction_cannot_be_committed() {
         drop(call);
         assert_eq!(things.query(json!({ "table": "things" })).await.as_array().map(Vec::len), Some(1));
         assert_eq!(host.open_transactions().await, 0);
+    });
+}
+
+#[test]
+fn savepoints_survive_what_failed_before_them_in_the_same_packet() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = unique(&host).await;
+        things.insert(r#"{"email":"a@b.c"}"#).await;
+        things
+            .change(async |call| {
+                call.insert("things", r#"{"n":1}"#).await?;
+                let outer = call.savepoint().await?;
+                call.insert("things", r#"{"email":"a@b.c"}"#).await?;
+                let inner = call.savepoint().await?;
+                call.insert("things", r#"{"n":2}"#).await?;
+                let error = failure(call.release(inner).await.expect_err("a duplicate"));
+                assert_eq!(error.code, Code::Conflict);
+                // Postgres never came to the inner one: the way back is the outer one's.
+                call.rollback_to(inner).await?;
+                let refused = call.insert("things", r#"{"n":3}"#).await.expect_err("an aborted transaction");
+                assert!(failure(refused).message.contains("only a savepoint leads back"));
+                call.rollback_to(outer).await?;
+                let again = call.savepoint().await?;
+                call.insert("things", r#"{"n":4}"#).await?;
+                call.release(again).await
+            })
+            .await
+            .expect("a commit");
+        let plan = json!({ "table": "things", "index": "by_n", "where": [{ "field": "n", "op": "gte", "value": 0 }] });
+        assert_eq!(things.numbers(plan).await, [1, 4]);
+
+        // Without one further out, the call ends with what was refused.
+        let mut call = things.call(Isolation::Serializable);
+        call.insert("things", r#"{"email":"a@b.c"}"#).await.expect("kept");
+        let savepoint = call.savepoint().await.expect("a savepoint");
+        call.insert("things", r#"{"n":5}"#).await.expect("kept");
+        let error = call.release(savepoint).await.expect_err("a duplicate");
+        assert!(matches!(&error, DatabaseError::Failed(failure) if failure.code == Code::Conflict), "{error:?}");
+        drop(call);
+        assert_eq!(host.open_transactions().await, 0);
+    });
+}
+
+#[test]
+fn waiting_for_a_connection_ends_with_the_call() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = Things::new(&host).await;
+        let mut holders = Vec::new();
+        for _ in 0..8 {
+            let mut call = things.call(Isolation::Serializable);
+            call.query(r#"{"table":"things"}"#).await.expect("an answer");
+            holders.push(call);
+        }
+        let mut late = things.call_until(Instant::now() + Duration::from_millis(100));
+        let error = failure(late.query(r#"{"table":"things"}"#).await.expect_err("no connection is free"));
+        assert_eq!(error.code, Code::DeadlineExceeded);
+        drop(holders);
     });
 }

@@ -1,0 +1,413 @@
+//! The transaction of one run: which state it is in, and what may be sent in it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use convoke_model::{Code, DatabaseError, Failure};
+use convoke_sql::Statement;
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
+use tokio_postgres::types::PgLsn;
+
+use crate::Store;
+use crate::error::{Phase, Writes, explain};
+use crate::pipeline::{Around, Broken, Connection, End, Step};
+use crate::snapshot::{SharedSnapshot, Taken, Turn};
+use crate::writes::Packet;
+
+/// What a transaction becomes with its first statement.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// One statement outside of a transaction, which is a snapshot of its own.
+    Single,
+    /// Read-only, at repeatable read.
+    Snapshot(View),
+    /// Serialisable. `position`: whether to ask where in the log the commit lies.
+    Serial { position: bool },
+}
+
+/// What a snapshot is for besides its results.
+#[derive(Debug, Clone)]
+pub(crate) enum View {
+    /// Nothing.
+    Plain,
+    /// Somebody wants to know when what is read changes, and so in which snapshot it was read.
+    Noted,
+    /// The same, in a snapshot that several runs share.
+    Shared(SharedSnapshot),
+}
+
+/// The statements of one run, in one transaction. Dropping it undoes what was not committed.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    store: Store,
+    deadline: Instant,
+    kind: Kind,
+    state: State,
+    /// The savepoints that the function has begun and not ended, the innermost last.
+    savepoints: Vec<u32>,
+    savepoint_last: u32,
+    seen: Seen,
+}
+
+/// Where a transaction stands.
+#[derive(Debug)]
+enum State {
+    /// Nothing has been asked of Postgres.
+    Idle,
+    /// The one statement outside of a transaction was answered.
+    Single,
+    /// A snapshot is open.
+    Snapshot(Connection, Option<Turn>),
+    /// A serialisable transaction is open.
+    Serial(Connection),
+    /// Postgres has refused a statement: only a savepoint that it knows leads back, one of the first `reached` that are
+    /// open.
+    Aborted { connection: Connection, reached: usize },
+    /// A statement is on its way: whoever waits for its answer has the connection, and closes it if he stops waiting.
+    InFlight,
+    /// Committed, rolled back or lost.
+    Over,
+}
+
+/// The moment that a transaction shows, or made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// `pg_current_snapshot()` as text.
+    pub(crate) snapshot: Option<String>,
+    /// A position of the log: what the snapshot contains was committed before it; after a commit, so was that.
+    pub(crate) lsn: Option<u64>,
+}
+
+/// A connection that was taken out of its transaction while a statement is on its way.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    connection: Connection,
+    turn: Option<Turn>,
+    /// Whether Postgres has been told of the transaction.
+    begun: bool,
+}
+
+/// What a statement does in a transaction that Postgres has refused a statement of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    On,
+    Back,
+}
+
+impl Transaction {
+    pub(crate) fn new(store: Store, kind: Kind, deadline: Instant) -> Self {
+        let seen = Seen::default();
+        Self { store, deadline, kind, state: State::Idle, savepoints: Vec::new(), savepoint_last: 0, seen }
+    }
+
+    /// Whether somebody wants to know when what is read changes.
+    pub(crate) fn is_noted(&self) -> bool {
+        matches!(self.kind, Kind::Snapshot(View::Noted | View::Shared(_)))
+    }
+
+    /// Whether statements of the function's own may write.
+    pub(crate) fn writes(&self) -> Writes {
+        if matches!(self.kind, Kind::Serial { .. }) { Writes::Allowed } else { Writes::Refused }
+    }
+
+    /// The moment that the transaction shows or made; forgets it.
+    pub(crate) fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// Refuses everything but a way back, once Postgres has refused a statement.
+    pub(crate) fn check_usable(&self) -> Result<(), DatabaseError> {
+        if matches!(self.state, State::Aborted { .. }) { Err(aborted()) } else { Ok(()) }
+    }
+
+    /// Sends writes, if there are any.
+    pub(crate) async fn write(&mut self, packet: Packet) -> Result<(), DatabaseError> {
+        if packet.statements.is_empty() {
+            return Ok(());
+        }
+        self.send(packet, End::Open, Direction::On).await.map(drop)
+    }
+
+    /// Sends writes and a read behind them, which sees them.
+    pub(crate) async fn read(&mut self, mut packet: Packet, read: Statement) -> Result<Vec<Row>, DatabaseError> {
+        packet.statements.push(read);
+        Ok(self.send(packet, End::Open, Direction::On).await?.pop().unwrap_or_default())
+    }
+
+    /// A read of a table whose result somebody keeps: it belongs to the snapshot even where the table was emptied
+    /// meanwhile.
+    pub(crate) async fn read_intact(&mut self, table: &str, read: Statement) -> Result<Vec<Row>, DatabaseError> {
+        if !self.is_noted() {
+            return self.read(Packet::default(), read).await;
+        }
+        let mut lent = self.lend(Direction::On).await?;
+        let known = lent.turn.as_ref().is_some_and(|turn| turn.is_intact(table));
+        let mut packet = Packet::of(read);
+        if !known {
+            packet.statements.push(convoke_sql::intact(&[(&self.store.inner.project, table)]));
+        }
+        let mut results = match self.send_on(&mut lent, &packet, End::Open).await {
+            Ok(results) => results,
+            Err(broken) => return Err(self.refused(lent, &packet, End::Open, broken)),
+        };
+        if !known {
+            if !is_true(&results.pop().unwrap_or_default())? {
+                self.state = State::Over;
+                return Err(DatabaseError::Conflict);
+            }
+            if let Some(turn) = &mut lent.turn {
+                turn.found_intact(table);
+            }
+        }
+        self.take_back(lent, End::Open);
+        Ok(results.pop().unwrap_or_default())
+    }
+
+    /// Begins again where a relation was emptied after the snapshot was taken: see [`convoke_sql::intact`].
+    pub(crate) async fn check_intact(&mut self, relations: &[(&str, &str)]) -> Result<(), DatabaseError> {
+        if relations.is_empty() || !self.is_noted() {
+            return Ok(());
+        }
+        let rows = self.read(Packet::default(), convoke_sql::intact(relations)).await?;
+        if is_true(&rows)? { Ok(()) } else { Err(DatabaseError::Conflict) }
+    }
+
+    /// Begins the transaction, if it is not, sends writes, and hands the connection out for a statement that a function wrote
+    /// itself; [`Self::settle`] takes it back.
+    pub(crate) async fn open(&mut self, packet: Packet) -> Result<Lent, DatabaseError> {
+        let mut lent = self.lend(Direction::On).await?;
+        if lent.begun && packet.statements.is_empty() {
+            return Ok(lent);
+        }
+        match self.send_on(&mut lent, &packet, End::Open).await {
+            Ok(_) => Ok(lent),
+            Err(broken) => Err(self.refused(lent, &packet, End::Open, broken)),
+        }
+    }
+
+    /// Takes the connection back after a statement that a function wrote itself.
+    pub(crate) fn settle<T>(&mut self, lent: Lent, ran: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        match &ran {
+            Ok(_) => self.take_back(lent, End::Open),
+            Err(DatabaseError::Refused(_)) => {
+                self.state = State::Aborted { connection: lent.connection, reached: self.savepoints.len() };
+            }
+            Err(_) => self.state = State::Over,
+        }
+        ran
+    }
+
+    /// Begins a transaction within the transaction; gives its number. Its statement travels with the writes.
+    pub(crate) fn begin_savepoint(&mut self) -> Result<u32, DatabaseError> {
+        self.check_usable()?;
+        self.savepoint_last += 1;
+        self.savepoints.push(self.savepoint_last);
+        Ok(self.savepoint_last)
+    }
+
+    /// Whether this is the innermost of the savepoints that are open.
+    pub(crate) fn is_innermost(&self, savepoint: u32) -> bool {
+        self.savepoints.last() == Some(&savepoint)
+    }
+
+    /// Ends the innermost savepoint; its writes and the statement that releases it are sent, so that what Postgres has
+    /// against them is said here and not at the end of the call.
+    pub(crate) async fn release(&mut self, packet: Packet) -> Result<(), DatabaseError> {
+        self.write(packet).await?;
+        self.savepoints.pop();
+        Ok(())
+    }
+
+    /// Ends a savepoint, and those within it, none of which Postgres has been told of.
+    pub(crate) fn forget_savepoint(&mut self, savepoint: u32) {
+        self.savepoints.retain(|open| *open < savepoint);
+    }
+
+    /// Whether this savepoint is open.
+    pub(crate) fn has_savepoint(&self, savepoint: u32) -> bool {
+        self.savepoints.contains(&savepoint)
+    }
+
+    /// Undoes all since a savepoint, and ends it with those within it.
+    pub(crate) async fn roll_back(&mut self, savepoint: u32, packet: Packet) -> Result<(), DatabaseError> {
+        self.forget_savepoint(savepoint);
+        // Where Postgres refused a statement before it came to this savepoint, only one further out leads back.
+        if matches!(self.state, State::Aborted { reached, .. } if self.savepoints.len() >= reached) {
+            return Ok(());
+        }
+        self.send(packet, End::Open, Direction::Back).await.map(drop)
+    }
+
+    /// Makes the writes happen, those of the packet too, all of them or none.
+    pub(crate) async fn commit(&mut self, packet: Packet) -> Result<(), DatabaseError> {
+        let end = match self.kind {
+            Kind::Serial { position: true } => End::CommitAndPosition,
+            Kind::Serial { position: false } | Kind::Single | Kind::Snapshot(_) => End::Commit,
+        };
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Aborted { .. } => Err(DatabaseError::Failed(Failure::function(
+                Code::Conflict,
+                "the function went on after the database had refused a statement: nothing was written",
+            ))),
+            State::Idle if packet.statements.is_empty() => Ok(()),
+            state @ (State::Idle | State::Serial(_)) => {
+                self.state = state;
+                self.send(packet, end, Direction::On).await.map(drop)
+            }
+            State::Snapshot(connection, Some(turn)) => {
+                turn.give_back(connection);
+                Ok(())
+            }
+            State::Snapshot(mut connection, None) => {
+                connection.end_unwatched("commit");
+                Ok(())
+            }
+            State::Single | State::Over => Ok(()),
+            State::InFlight => Err(Failure::internal("a commit beside a statement that is on its way").into()),
+        }
+    }
+}
+
+impl Transaction {
+    async fn send(&mut self, packet: Packet, end: End, direction: Direction) -> Result<Vec<Vec<Row>>, DatabaseError> {
+        let mut lent = self.lend(direction).await?;
+        match self.send_on(&mut lent, &packet, end).await {
+            Ok(results) => {
+                self.take_back(lent, end);
+                Ok(results)
+            }
+            Err(broken) => Err(self.refused(lent, &packet, end, broken)),
+        }
+    }
+
+    /// Takes the connection out of the state, or a new one. From here on the transaction is in flight.
+    async fn lend(&mut self, direction: Direction) -> Result<Lent, DatabaseError> {
+        match std::mem::replace(&mut self.state, State::InFlight) {
+            State::Idle => self.connect().await,
+            State::Snapshot(connection, turn) => Ok(Lent { connection, turn, begun: true }),
+            State::Serial(connection) => Ok(Lent { connection, turn: None, begun: true }),
+            State::Aborted { connection, .. } if direction == Direction::Back => {
+                Ok(Lent { connection, turn: None, begun: true })
+            }
+            aborted_state @ State::Aborted { .. } => {
+                self.state = aborted_state;
+                Err(aborted())
+            }
+            State::Single => {
+                self.state = State::Single;
+                Err(DatabaseError::NeedsSnapshot)
+            }
+            State::InFlight | State::Over => {
+                self.state = State::Over;
+                Err(Failure::internal("a statement behind the end of its transaction").into())
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Lent, DatabaseError> {
+        let Kind::Snapshot(View::Shared(shared)) = &self.kind else {
+            let connection = Connection::open(&self.store, self.deadline).await?;
+            return Ok(Lent { connection, turn: None, begun: false });
+        };
+        let (connection, turn) = shared.turn(&self.store, self.deadline).await?;
+        if let Some(taken) = turn.taken() {
+            self.seen = Seen { snapshot: Some(taken.snapshot.clone()), lsn: Some(taken.lsn) };
+        }
+        let begun = turn.taken().is_some();
+        Ok(Lent { connection, turn: Some(turn), begun })
+    }
+
+    /// Sends all at once, in the transaction; begins it where it is not yet.
+    async fn send_on(&mut self, lent: &mut Lent, packet: &Packet, end: End) -> Result<Vec<Vec<Row>>, Broken> {
+        let begin = match &self.kind {
+            _ if lent.begun => None,
+            Kind::Single => None,
+            Kind::Snapshot(_) => Some("begin isolation level repeatable read read only"),
+            // What commutes needs no snapshot: it waits for the row's lock, and does not conflict.
+            Kind::Serial { .. } if end != End::Open && packet.commutes => Some("begin isolation level read committed"),
+            Kind::Serial { .. } => Some("begin isolation level serializable"),
+        };
+        let around = Around { begin, end };
+        let mut results = if begin.is_some() && self.is_noted() {
+            let statements: Vec<Statement> =
+                std::iter::once(convoke_sql::snapshot()).chain(packet.statements.iter().cloned()).collect();
+            let mut results = lent.connection.round_trip(&statements, around).await?;
+            let snapshot = results.remove(0);
+            self.take_snapshot(lent, &snapshot).map_err(|error| Broken { step: Step::Begin, error })?;
+            results
+        } else {
+            lent.connection.round_trip(&packet.statements, around).await?
+        };
+        lent.begun = true;
+        if end == End::CommitAndPosition
+            && let Some(row) = results.pop().and_then(|rows| rows.into_iter().next())
+        {
+            let lsn = row.try_get::<_, PgLsn>(0);
+            let lsn = lsn.map_err(|error| Broken { step: Step::Position, error: unreadable(&error) })?;
+            self.seen.lsn = Some(lsn.into());
+        }
+        Ok(results)
+    }
+
+    fn take_snapshot(&mut self, lent: &mut Lent, rows: &[Row]) -> Result<(), DatabaseError> {
+        let Some(row) = rows.first() else { return Ok(()) };
+        let snapshot: String = row.try_get(0).map_err(|error| unreadable(&error))?;
+        let lsn: u64 = row.try_get::<_, PgLsn>(1).map_err(|error| unreadable(&error))?.into();
+        self.seen = Seen { snapshot: Some(snapshot.clone()), lsn: Some(lsn) };
+        if let Some(turn) = &mut lent.turn {
+            turn.take(Taken { snapshot, lsn });
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, lent: Lent, end: End) {
+        self.state = match (&self.kind, end) {
+            (_, End::Commit | End::CommitAndPosition) => State::Over,
+            (Kind::Single, End::Open) => State::Single,
+            (Kind::Snapshot(_), End::Open) => State::Snapshot(lent.connection, lent.turn),
+            (Kind::Serial { .. }, End::Open) => State::Serial(lent.connection),
+        };
+    }
+
+    /// What a failed round trip leaves: the transaction is over, unless Postgres has refused a statement and knows a savepoint
+    /// that leads back. It also ends a snapshot for all who share it.
+    fn refused(&mut self, lent: Lent, packet: &Packet, end: End, broken: Broken) -> DatabaseError {
+        self.state = State::Over;
+        let DatabaseError::Refused(failure) = broken.error else { return broken.error };
+        let reached = self.savepoints.len() - packet.savepoints_from(broken.step);
+        if end != End::Open || reached == 0 {
+            return DatabaseError::Failed(failure);
+        }
+        self.state = State::Aborted { connection: lent.connection, reached };
+        DatabaseError::Refused(failure)
+    }
+}
+
+impl Lent {
+    /// Runs something on the connection itself, within the call's deadline.
+    pub(crate) async fn run<'a, T, F>(
+        &'a mut self,
+        restore: &Arc<str>,
+        writes: Writes,
+        run: impl FnOnce(&'a Object) -> F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>> + 'a,
+    {
+        self.connection.run(restore, writes, run).await
+    }
+}
+
+fn is_true(rows: &[Row]) -> Result<bool, DatabaseError> {
+    rows.first().map_or(Ok(true), |row| row.try_get(0)).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &tokio_postgres::Error) -> DatabaseError {
+    explain(error, Phase::BeforeCommit)
+}
+
+fn aborted() -> DatabaseError {
+    let words = "the database has refused a statement of this transaction: only a savepoint leads back";
+    DatabaseError::Refused(Failure::function(Code::InvalidArgs, words))
+}
