@@ -3,13 +3,16 @@
 //! Loading native code is only as safe as where it comes from: a file counts only if its first bytes are a keyed digest
 //! (HMAC-SHA-256) of the rest under a key that this host made and that nobody else may read. Anything else is as if it
 //! were not there, and is compiled again.
+//!
+//! Several hosts may share the folder. A file appears whole, by a rename, or not at all; what a crash leaves half
+//! written is removed by a later host.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, Mac};
 use rand::TryRngCore;
@@ -20,19 +23,34 @@ use crate::engine::EngineError;
 
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
+const KEY_FILE: &str = "key";
+/// Held while the key is made: two hosts that start at once agree on one.
+const LOCK_FILE: &str = "lock";
+const TEMPORARY_PREFIX: &str = "tmp-";
+
+/// All compiled components together. A Rust component of 300 kB has some 2 MiB here, for its two engines, and one of Python
+/// some 100: room for an hour of edits, or for a project's versions of a month. What is in use was read into memory.
+const CACHE_BYTES_MAX: u64 = 256 << 20;
+/// A file that is being written is renamed within seconds: one this old belongs to a host that crashed.
+const TEMPORARY_AGE_MAX: Duration = Duration::from_hours(1);
 
 /// A folder of compiled components.
 pub(crate) struct Cache {
     directory: PathBuf,
     key: [u8; KEY_BYTES],
+    bytes_max: u64,
 }
 
 impl Cache {
     pub(crate) fn open(directory: PathBuf) -> Result<Self, EngineError> {
+        Self::with_bound(directory, CACHE_BYTES_MAX)
+    }
+
+    fn with_bound(directory: PathBuf, bytes_max: u64) -> Result<Self, EngineError> {
         let key = open_directory(&directory)
-            .and_then(|()| read_or_make_key(&directory.join("key")))
+            .and_then(|()| read_or_make_key(&directory))
             .map_err(|source| EngineError::Cache { path: directory.clone(), source })?;
-        Ok(Self { directory, key })
+        Ok(Self { directory, key, bytes_max })
     }
 
     /// The component, from the cache or by compiling it; what was compiled is kept. A cache that cannot be written
@@ -43,7 +61,8 @@ impl Cache {
             return Ok(component);
         }
         let component = Component::from_binary(engine, wasm)?;
-        if let Err(error) = self.store(&path, &component.serialize()?) {
+        let kept = component.serialize()?;
+        if let Err(error) = self.store(&path, &kept).and_then(|()| self.evict()) {
             tracing::warn!(%error, path = %path.display(), "could not keep a compiled component");
         }
         Ok(component)
@@ -60,18 +79,48 @@ impl Cache {
         // SAFETY: the bytes are what `Component::serialize` gave this host: the digest over them and their name was
         // made with a key that only this host's user can read. They are in memory, so nobody changes them meanwhile.
         let component = unsafe { Component::deserialize(engine, code) };
-        component.ok()
+        let component = component.ok()?;
+        if let Err(error) = mark_used(path) {
+            tracing::debug!(%error, path = %path.display(), "could not note the use of a compiled component");
+        }
+        Some(component)
     }
 
+    /// What is dropped before its rename, for whatever reason, removes itself.
     fn store(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let unique = format!("tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let temporary = self.directory.join(unique);
-        let mut file = create_private(&temporary)?;
+        let mut file = self.temporary()?;
         file.write_all(&self.mac(path, code).finalize().into_bytes())?;
         file.write_all(code)?;
-        drop(file);
-        fs::rename(temporary, path)
+        file.persist(path)?;
+        Ok(())
+    }
+
+    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
+        temporary_in(&self.directory)
+    }
+
+    /// Removes what was used longest ago until the rest is within the bound, and what crashed hosts left.
+    fn evict(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let Some(file) = Kept::of(&entry?)? else { continue };
+            if file.is_left_over() {
+                remove(&file.path)?;
+                continue;
+            }
+            bytes += file.bytes;
+            files.push(file);
+        }
+        files.sort_by_key(|file| file.used);
+        for file in files {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            remove(&file.path)?;
+            bytes -= file.bytes;
+        }
+        Ok(())
     }
 
     /// The name is part of what is signed, so that one component's code never passes for another's.
@@ -81,6 +130,37 @@ impl Cache {
         mac.update(&[0]);
         mac.update(code);
         mac
+    }
+}
+
+/// A file of the folder that takes room: neither the key nor the lock.
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+    is_temporary: bool,
+}
+
+impl Kept {
+    /// None where another host has removed it meanwhile.
+    fn of(entry: &fs::DirEntry) -> io::Result<Option<Self>> {
+        let name = entry.file_name();
+        if name == KEY_FILE || name == LOCK_FILE {
+            return Ok(None);
+        }
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_temporary = name.to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        let used = metadata.modified()?;
+        Ok(metadata.is_file().then(|| Self { path: entry.path(), bytes: metadata.len(), used, is_temporary }))
+    }
+
+    /// A time that is yet to come is that of a clock that was set back: it is no reason to remove anything.
+    fn is_left_over(&self) -> bool {
+        self.is_temporary && self.used.elapsed().is_ok_and(|age| age > TEMPORARY_AGE_MAX)
     }
 }
 
@@ -98,6 +178,19 @@ fn file_name(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
     format!("{}-{:016x}.cwasm", digest(wasm), hasher.finish())
 }
 
+/// The time of the last use is the file's own: it outlives the host, and the hosts of a folder share it.
+fn mark_used(path: &Path) -> io::Result<()> {
+    File::open(path)?.set_modified(SystemTime::now())
+}
+
+/// Another host may have been first.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn open_directory(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     #[cfg(unix)]
@@ -108,32 +201,40 @@ fn open_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
-    match File::open(path) {
-        Ok(mut file) => {
-            file.read_exact(&mut key)?;
-            return Ok(key);
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+/// A key that a crash left short is made anew: what was signed with it is compiled again.
+fn read_or_make_key(directory: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    let path = directory.join(KEY_FILE);
+    if let Some(key) = read_key(&path)? {
+        return Ok(key);
     }
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(directory.join(LOCK_FILE))?;
+    // Given back by closing the file, a crash included.
+    lock.lock()?;
+    if let Some(key) = read_key(&path)? {
+        return Ok(key);
+    }
+    let mut key = [0; KEY_BYTES];
     rand::rngs::OsRng.try_fill_bytes(&mut key).map_err(io::Error::other)?;
-    match create_private(path) {
-        Ok(mut file) => file.write_all(&key).map(|()| key),
-        // Another host made it a moment ago.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_or_make_key(path),
+    let mut file = temporary_in(directory)?;
+    file.write_all(&key)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(key)
+}
+
+/// A new file that only this user may read.
+fn temporary_in(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(directory)
+}
+
+fn read_key(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(bytes.try_into().ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -95,7 +95,7 @@ impl Engine {
         let state = store.into_data();
         let result = match answer {
             Ok(Ok(text)) => self.check_result(text),
-            Ok(Err(error)) => Err(application(error).into()),
+            Ok(Err(error)) => Err(self.application(error).into()),
             Err(error) => Err(explain(&error, &state)),
         };
         Outcome { result, log: state.log, database: state.database, volatile: state.volatile }
@@ -140,11 +140,36 @@ impl Engine {
         state.outside = call.outside.take();
         let mut store = Store::new(&lane.engine, state);
         store.limiter(|state| state);
+        // What leaves the guest at once, a result or the arguments of an import, is no more than its memory can hold: a
+        // guest that hands over the same bytes again and again ends here.
+        store.set_hostcall_fuel(self.inner.limits.memory_bytes_max);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
             if Instant::now() < store.data().deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(deadline().into()) }
         });
         store
+    }
+
+    /// An error that the function returned: its code and data pass unchanged, within their limits.
+    fn application(&self, error: GuestError) -> Failure {
+        let limits = &self.inner.limits;
+        let parts = [
+            ("message", error.message.len(), limits.error_message_bytes_max),
+            ("code", error.code.len(), limits.error_code_bytes_max),
+            ("data", error.data.as_ref().map_or(0, String::len), limits.error_data_bytes_max),
+        ];
+        for (part, bytes, bytes_max) in parts {
+            if bytes > bytes_max {
+                let words = format!("the {part} of the function's error has {bytes} bytes, the limit is {bytes_max}");
+                return Failure::function(Code::ErrorLimit, words);
+            }
+        }
+        let mut failure = Failure::function(Code::Application(error.code), error.message);
+        failure.data = error.data.map(|text| match serde_json::from_str(&text) {
+            Ok(data) => data,
+            Err(_) => serde_json::Value::String(text),
+        });
+        failure
     }
 
     /// A result is JSON and not too long; nobody trusts a component to have seen to that.
@@ -164,6 +189,9 @@ impl Engine {
     }
 }
 
+/// What the log keeps of how a guest trapped: the frames' names are the guest's, and of any length.
+const TRAP_BYTES_MAX: usize = 16 << 10;
+
 async fn run(
     pre: &ComponentPre<State>,
     store: &mut Store<State>,
@@ -178,16 +206,6 @@ pub(crate) fn deadline() -> Stop {
     Stop::failure(Failure::function(Code::DeadlineExceeded, "the function ran longer than it may"))
 }
 
-/// An error that the function returned: its code and data pass unchanged.
-fn application(error: GuestError) -> Failure {
-    let mut failure = Failure::function(Code::Application(error.code), error.message);
-    failure.data = error.data.map(|text| match serde_json::from_str(&text) {
-        Ok(data) => data,
-        Err(_) => serde_json::Value::String(text),
-    });
-    failure
-}
-
 /// A trap, or what the host stopped the call with.
 fn explain(error: &wasmtime::Error, state: &State) -> CallError {
     if let Some(stop) = error.downcast_ref::<Stop>() {
@@ -198,7 +216,9 @@ fn explain(error: &wasmtime::Error, state: &State) -> CallError {
         };
     }
     let said = String::from_utf8_lossy(&state.stderr);
-    let detail = format!("{error:?}\n{said}");
+    let mut detail = format!("{error:?}");
+    detail.truncate(detail.floor_char_boundary(TRAP_BYTES_MAX));
+    let detail = format!("{detail}\n{said}");
     let failure = match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Failure::function(Code::StackLimit, "the function's calls nest too deep"),
         Some(Trap::Interrupt) => Failure::function(Code::DeadlineExceeded, "the function ran longer than it may"),

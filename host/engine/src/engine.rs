@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use convoke_model::{Kind, Limits};
+use convoke_model::{Kind, LimitError, Limits};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
@@ -50,6 +50,8 @@ pub enum Reset {
 /// Why no engine could be made.
 #[derive(Debug, Error)]
 pub enum EngineError {
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     #[error("wasmtime refuses the configuration")]
     Wasmtime(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the cache of compiled components at {path} cannot be used")]
@@ -91,9 +93,11 @@ impl Engine {
     /// Makes the engines and starts the clock of their deadlines.
     ///
     /// # Errors
-    /// When wasmtime refuses the configuration (address space is short), or the cache cannot be used.
+    /// When a limit is beyond its bound, wasmtime refuses the configuration (address space is short), or the cache
+    /// cannot be used.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let EngineOptions { limits, cache_dir } = options;
+        limits.check()?;
         let cache = Cache::open(cache_dir)?;
         let reset =
             if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };

@@ -33,6 +33,7 @@ pub enum Code {
     ResultLimit,
     LogLimit,
     HostCallLimit,
+    ErrorLimit,
     InvalidResult,
 
     Application(String),
@@ -63,6 +64,7 @@ impl Code {
             Self::ResultLimit => "RESULT_LIMIT",
             Self::LogLimit => "LOG_LIMIT",
             Self::HostCallLimit => "HOST_CALL_LIMIT",
+            Self::ErrorLimit => "ERROR_LIMIT",
             Self::InvalidResult => "INVALID_RESULT",
             Self::Application(code) => code,
         }
@@ -70,7 +72,7 @@ impl Code {
 
     /// The code of the host's own with this name: a function may pass on what another one met.
     fn known(name: &str) -> Option<&'static Self> {
-        const KNOWN: [Code; 22] = [
+        const KNOWN: [Code; 23] = [
             Code::InvalidArgs,
             Code::Unauthorized,
             Code::Forbidden,
@@ -92,6 +94,7 @@ impl Code {
             Code::ResultLimit,
             Code::LogLimit,
             Code::HostCallLimit,
+            Code::ErrorLimit,
             Code::InvalidResult,
         ];
         KNOWN.iter().find(|code| code.as_str() == name)
@@ -118,6 +121,7 @@ impl Code {
             | Self::ResultLimit
             | Self::LogLimit
             | Self::HostCallLimit
+            | Self::ErrorLimit
             | Self::InvalidResult => 500,
             Self::Application(code) => Self::known(code).map_or(400, Self::http_status),
         }

@@ -30,7 +30,7 @@ pub use document_text::stored_bytes;
 pub use failure::{Code, Failure, Origin, Outcome, chain};
 pub use id::{DocumentId, IdError};
 pub use key::{Position, PositionParts, key, key_of_text, ordered_time};
-pub use limits::Limits;
+pub use limits::{LimitBound, LimitError, Limits};
 pub use manifest::{FunctionManifest, Kind, Manifest, ManifestError, TableManifest, UnknownFields};
 pub use path::{FunctionPath, PathError};
 pub use plan::{

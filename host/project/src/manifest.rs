@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use convoke_model::LimitBound;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,9 +13,6 @@ use crate::{ModuleName, PROJECT_FILE};
 
 /// A name becomes a Postgres schema, whose names end after 63 bytes.
 const PROJECT_NAME_BYTES_MAX: usize = 63;
-
-/// A component's memory is addressed by 32 bits.
-const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What a valid `convoke.toml` says. Paths are as written: relative to the file's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +53,24 @@ pub struct Limits {
     pub instances_max: Option<u64>,
     /// How long a call may wait for its turn.
     pub queue_ms_max: Option<u64>,
+}
+
+impl Limits {
+    /// Each by its name, and whether it may be zero: no log lines, no host calls and no waiting are things one may want,
+    /// where a zero elsewhere would refuse every call.
+    fn values(&self) -> [(&'static str, Option<u64>, bool); 9] {
+        [
+            ("call_ms_max", self.call_ms_max, false),
+            ("action_ms_max", self.action_ms_max, false),
+            ("memory_bytes_max", self.memory_bytes_max, false),
+            ("result_bytes_max", self.result_bytes_max, false),
+            ("body_bytes_max", self.body_bytes_max, false),
+            ("log_lines_max", self.log_lines_max, true),
+            ("host_calls_max", self.host_calls_max, true),
+            ("instances_max", self.instances_max, false),
+            ("queue_ms_max", self.queue_ms_max, true),
+        ]
+    }
 }
 
 /// What is wrong with a `convoke.toml`, and where.
@@ -263,17 +279,9 @@ fn check_limits(source: &Source<'_>, raw: Option<Spanned<Limits>>) -> Result<Lim
     };
     let at = raw.span().start;
     let limits = raw.into_inner();
-    // Those where zero would refuse every call. No log lines, no host calls and no waiting are things one may want.
-    let positive = [
-        ("call_ms_max", limits.call_ms_max),
-        ("action_ms_max", limits.action_ms_max),
-        ("memory_bytes_max", limits.memory_bytes_max),
-        ("result_bytes_max", limits.result_bytes_max),
-        ("body_bytes_max", limits.body_bytes_max),
-        ("instances_max", limits.instances_max),
-    ];
-    for (name, value) in positive {
-        if value == Some(0) {
+    for (name, value, may_be_zero) in limits.values() {
+        let Some(value) = value else { continue };
+        if value == 0 && !may_be_zero {
             let at = source.place_of_key(name, at);
             return Err(source.error(
                 Some(at),
@@ -281,14 +289,11 @@ fn check_limits(source: &Source<'_>, raw: Option<Spanned<Limits>>) -> Result<Lim
                 Some("leave the line out for the default"),
             ));
         }
-    }
-    if limits.memory_bytes_max.is_some_and(|bytes| bytes > MEMORY_BYTES_MAX) {
-        let at = source.place_of_key("memory_bytes_max", at);
-        return Err(source.error(
-            Some(at),
-            "`memory_bytes_max` is more than the 4 GiB that a component can address",
-            Some("the most is 4294967296"),
-        ));
+        let bound = LimitBound::of(name);
+        if let Some(Err(error)) = bound.map(|bound| bound.check(value)) {
+            let at = source.place_of_key(name, at);
+            return Err(source.error(Some(at), error.to_string(), Some(&format!("the most is {}", error.bound.most))));
+        }
     }
     Ok(limits)
 }

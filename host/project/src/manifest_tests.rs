@@ -92,6 +92,32 @@ fn more_memory_than_there_can_be() {
 }
 
 #[test]
+fn a_limit_beyond_its_bound() {
+    for (name, most) in [
+        ("call_ms_max", 86_400_000_u64),
+        ("action_ms_max", 86_400_000),
+        ("memory_bytes_max", 4 << 30),
+        ("result_bytes_max", 1 << 30),
+        ("body_bytes_max", 1 << 30),
+        ("log_lines_max", 100_000),
+        ("host_calls_max", 1_000_000_000),
+        ("instances_max", 4096),
+        ("queue_ms_max", 86_400_000),
+    ] {
+        let with = |value: u64| format!("[project]\nname = \"a\"\n\n[limits]\n{name} = {value}\n");
+        parse(&with(most)).expect(name);
+        for value in [most + 1, i64::MAX.unsigned_abs()] {
+            let words = refused(&with(value));
+            let start = format!("convoke.toml:5: `{name}` is more than ");
+            assert!(words.starts_with(&start) && words.ends_with(&format!("hint: the most is {most}")), "{words}");
+        }
+        // TOML's own numbers end at 2^63.
+        assert!(refused(&with(u64::MAX)).starts_with("convoke.toml:5: "));
+    }
+    insta::assert_snapshot!(refused("[project]\nname = \"a\"\n[limits]\ninstances_max = 1000000\n"));
+}
+
+#[test]
 fn a_bad_project_name() {
     insta::assert_snapshot!(refused("[project]\nname = \"My App\"\n"));
 }

@@ -31,6 +31,22 @@ pub(crate) fn run<F: Future<Output = ()>>(test: F) {
     runtime.block_on(test);
 }
 
+/// Runs a test on its own thread alone, its host included, with a database of its own. The server of Postgres is still the
+/// one that all share, and belongs to their runtime.
+pub(crate) fn run_alone<F: AsyncFnOnce(Config)>(test: F) {
+    let mut postgres = None;
+    run(async { postgres = Some(new_database().await) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(test(postgres.expect("a database")));
+}
+
+async fn new_database() -> Config {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("it_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let cluster = TestCluster::shared().await.expect("a Postgres");
+    cluster.create_database(&name).await.expect("a database")
+}
+
 /// A host that listens, and the database behind it.
 pub(crate) struct TestHost {
     pub(crate) host: Arc<Host>,
@@ -59,11 +75,7 @@ impl TestHost {
 
     /// With whatever else a host can be told.
     pub(crate) async fn with(modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("it_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let cluster = TestCluster::shared().await.expect("a Postgres");
-        let postgres = cluster.create_database(&name).await.expect("a database");
-        Self::on(postgres, modules, change).await
+        Self::on(new_database().await, modules, change).await
     }
 
     /// On a server of the test's own, which it may stop.
@@ -268,7 +280,12 @@ pub(crate) fn component_bytes(name: &str) -> Vec<u8> {
 
 /// A component written as text, of `tests/guests/wat/`.
 pub(crate) fn wat_bytes(name: &str) -> Vec<u8> {
-    wat::parse_file(workspace().join("tests/guests/wat").join(name)).expect("valid text")
+    wat::parse_str(wat_text(name)).expect("valid text")
+}
+
+pub(crate) fn wat_text(name: &str) -> String {
+    let path = workspace().join("tests/guests/wat").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn build() -> PathBuf {

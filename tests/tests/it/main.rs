@@ -1,5 +1,6 @@
 //! The integration tests, one module an area, in one binary: a real host, a real Postgres, real components.
 
+mod accounting;
 mod calls;
 mod clocks;
 mod database;

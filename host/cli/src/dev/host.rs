@@ -53,7 +53,7 @@ pub(crate) fn parse_url(url: &str) -> Result<convoke_postgres::Config, Failure> 
 /// The host's limits, with those that the project sets in place of its own.
 fn limits(set: &convoke_project::Limits) -> convoke_model::Limits {
     let mut limits = convoke_model::Limits::default();
-    // A number too large for the host's type is the largest one.
+    // What `convoke.toml` may say fits, but on a machine of 32 bits: there it is the largest number.
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let apply_u64 = |to: &mut u64, value: Option<u64>| *to = value.unwrap_or(*to);
     let apply_size = |to: &mut usize, value: Option<u64>| *to = value.map_or(*to, size);
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn what_the_project_sets_stands_and_the_rest_is_the_hosts() {
         let host = convoke_model::Limits::default();
-        let set = convoke_project::Limits { call_ms_max: Some(7), instances_max: Some(u64::MAX), ..Default::default() };
-        let expected = convoke_model::Limits { call_ms_max: 7, instances_max: u32::MAX, ..host.clone() };
+        let set = convoke_project::Limits { call_ms_max: Some(7), instances_max: Some(9), ..Default::default() };
+        let expected = convoke_model::Limits { call_ms_max: 7, instances_max: 9, ..host.clone() };
         assert_eq!(limits(&set), expected);
         assert_eq!(limits(&convoke_project::Limits::default()), host);
     }

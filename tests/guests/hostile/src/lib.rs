@@ -134,6 +134,43 @@ fn count(ctx: &QueryCtx, name: String) -> Result<usize> {
     Ok(ctx.db().query::<Mark>().index("by_name").eq("name", name).collect()?.len())
 }
 
+/// Returns an error whose message is this long.
+#[query]
+fn long_error_message(_: &QueryCtx, bytes: u32) -> Result<()> {
+    bail!("LONG", "{}", "x".repeat(bytes as usize));
+}
+
+/// Returns an error whose code is this long.
+#[query]
+fn long_error_code(_: &QueryCtx, bytes: u32) -> Result<()> {
+    bail!(Error::new("X".repeat(bytes as usize), "long"));
+}
+
+/// Returns an error whose data are this long.
+#[query]
+fn long_error_data(_: &QueryCtx, bytes: u32) -> Result<()> {
+    bail!(Error::new("LONG", "long").with_data("x".repeat(bytes as usize)));
+}
+
+/// Panics with a message of this length.
+#[query]
+fn long_panic(_: &QueryCtx, bytes: u32) {
+    panic!("{}", "x".repeat(bytes as usize));
+}
+
+/// Asks for this many documents by ids that are all the same text of this length, which lies in memory once: the host
+/// would have each of them.
+#[query]
+fn aliased_arguments(_: &QueryCtx, ids: u32, bytes: u32) {
+    use convoke::__private::bindings::database_read;
+    let text = "x".repeat(bytes as usize);
+    let (start, length) = (text.as_ptr().cast_mut(), text.len());
+    // SAFETY: unsound on purpose, and nothing in here frees them: the host is what has to cope.
+    let ids: Vec<String> = (0..ids).map(|_| unsafe { String::from_raw_parts(start, length, length) }).collect();
+    drop(database_read::get_many("marks", &ids));
+    std::mem::forget(ids);
+}
+
 /// What a function without arguments takes.
 #[derive(convoke::__private::serde::Deserialize, JsonSchema)]
 #[serde(crate = "convoke::__private::serde", deny_unknown_fields)]
