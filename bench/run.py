@@ -73,6 +73,7 @@ def arguments():
                         help="connections to Postgres of each peer; Convoke's own number is 20 (default: 20)")
     parser.add_argument("--accounts", type=int, default=100_000, help="transfers are uniform over them")
     parser.add_argument("--json", type=pathlib.Path, help="also write every measurement to this file")
+    parser.add_argument("--convoke", type=pathlib.Path, help="the program to measure (default: target/release/convoke)")
     parser.add_argument("--no-build", action="store_true", help="take target/release as it is")
     options = parser.parse_args()
     options.servers = options.servers.split(",")
@@ -107,12 +108,13 @@ def start_axum(options):
 
 
 def start_convoke(options):
-    if not program("convoke").exists():
-        raise Failure("target/release/convoke is missing: `cargo build --release -p convoke-cli`")
+    convoke = options.convoke or program("convoke")
+    if not convoke.exists():
+        raise Failure(f"{convoke} is missing: `cargo build --release -p convoke-cli`")
     if options.pool != 20:
         say("note: convoke keeps 20 connections to Postgres, whatever `--pool` says")
     environment = {"DATABASE_URL": options.database_url, "RUST_LOG": os.environ.get("RUST_LOG", "warn")}
-    return [program("convoke"), "dev", BENCH, "--once", "--port", options.port], environment
+    return [convoke, "dev", BENCH, "--once", "--port", options.port], environment
 
 
 def start_fastify(options):

@@ -8,7 +8,7 @@ const SKIPPED_FOLDERS: [&str; 5] = ["target", "node_modules", ".git", ".convoke"
 const TEXT_EXTENSIONS: [&str; 16] =
     ["rs", "toml", "md", "wit", "js", "mjs", "ts", "json", "html", "css", "py", "sh", "sql", "yml", "yaml", "stderr"];
 /// Text files that have no extension.
-const TEXT_NAMES: [&str; 1] = [".ci/run"];
+const TEXT_NAMES: [&str; 3] = [".ci/run", "bench/pgo", "tests/clients/run"];
 
 pub(super) struct Tree {
     root: PathBuf,
