@@ -1,21 +1,16 @@
 //! Checking a call's arguments against the JSON Schema of the function's manifest.
 
-use jsonschema::error::{TypeKind, ValidationErrorKind};
-use jsonschema::{ValidationError, Validator};
 use serde_json::{Value, json};
 use thiserror::Error;
+
+use crate::json_schema::{JsonSchema, SchemaError, Step, Violation, What};
 
 /// A compiled schema; made once when a component is loaded.
 #[derive(Debug)]
 pub struct ArgumentsValidator {
     /// None where the manifest gives no schema.
-    validator: Option<Validator>,
+    schema: Option<JsonSchema>,
 }
-
-/// A schema in a manifest that cannot be compiled.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the schema is not valid JSON Schema: {0}")]
-pub struct SchemaError(pub(crate) String);
 
 /// The first thing that is wrong with the arguments: where, what was expected, what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -38,10 +33,9 @@ impl ArgumentsValidator {
     /// Compiles the schema of a function's arguments.
     pub fn new(schema: &Value) -> Result<Self, SchemaError> {
         if schema.is_null() {
-            return Ok(Self { validator: None });
+            return Ok(Self { schema: None });
         }
-        let validator = jsonschema::validator_for(schema).map_err(|error| SchemaError(error.to_string()))?;
-        Ok(Self { validator: Some(validator) })
+        JsonSchema::compile(schema, None).map(|schema| Self { schema: Some(schema) })
     }
 
     /// Checks arguments; gives the first error.
@@ -53,11 +47,7 @@ impl ArgumentsValidator {
                 found: describe(args),
             });
         }
-        let Some(validator) = &self.validator else { return Ok(()) };
-        if validator.is_valid(args) {
-            return Ok(());
-        }
-        match first_error(validator, args, "") {
+        match self.schema.as_ref().and_then(|schema| first_error(schema, args, "")) {
             None => Ok(()),
             Some(error) => Err(error),
         }
@@ -65,63 +55,42 @@ impl ArgumentsValidator {
 }
 
 /// The first error of a value; `root` is the path of the value itself.
-pub(crate) fn first_error(validator: &Validator, value: &Value, root: &str) -> Option<ArgumentsError> {
-    validator.iter_errors(value).next().map(|error| explain(&error, root))
+pub(crate) fn first_error(schema: &JsonSchema, value: &Value, root: &str) -> Option<ArgumentsError> {
+    schema.first_violation(value).map(|violation| explain(&violation, root))
 }
 
-fn explain(error: &ValidationError<'_>, root: &str) -> ArgumentsError {
-    let path = field_path(root, error.instance_path().as_str());
-    let found = describe(error.instance());
-    match error.kind() {
-        ValidationErrorKind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
-            ArgumentsError {
+fn explain(violation: &Violation<'_>, root: &str) -> ArgumentsError {
+    let path = field_path(root, &violation.path);
+    let expected = match &violation.what {
+        What::Required(name) => {
+            return ArgumentsError {
                 field: join(&path, name),
                 expected: "a value".to_owned(),
                 found: "nothing: the field is missing".to_owned(),
-            }
+            };
         }
-        ValidationErrorKind::AdditionalProperties { unexpected } => ArgumentsError {
-            field: join(&path, unexpected.first().map_or("", String::as_str)),
-            expected: "no such field".to_owned(),
-            found: error
-                .instance()
-                .get(unexpected.first().map_or("", String::as_str))
-                .map_or_else(|| "a value".to_owned(), describe),
-        },
-        ValidationErrorKind::Type { kind } => {
-            ArgumentsError { field: or_args(path), expected: expected_type(kind), found }
+        What::Additional(name) => {
+            return ArgumentsError {
+                field: join(&path, name),
+                expected: "no such field".to_owned(),
+                found: violation.value.get(name).map_or_else(|| "a value".to_owned(), describe),
+            };
         }
-        ValidationErrorKind::Format { format } => {
-            ArgumentsError { field: or_args(path), expected: format!("a value of the format `{format}`"), found }
-        }
-        ValidationErrorKind::Enum { options } => {
-            ArgumentsError { field: or_args(path), expected: format!("one of {options}"), found }
-        }
-        ValidationErrorKind::Minimum { limit } => {
-            ArgumentsError { field: or_args(path), expected: format!("at least {limit}"), found }
-        }
-        ValidationErrorKind::Maximum { limit } => {
-            ArgumentsError { field: or_args(path), expected: format!("at most {limit}"), found }
-        }
-        ValidationErrorKind::Custom { message, .. } => {
-            ArgumentsError { field: or_args(path), expected: message.clone(), found }
-        }
-        _ => ArgumentsError {
-            field: or_args(path),
-            expected: format!("a value that fits the schema ({})", error.masked()),
-            found,
-        },
-    }
+        What::Type(names) => expected_type(names),
+        What::Enum(options) => format!("one of {options}"),
+        What::Minimum(limit) => format!("at least {limit}"),
+        What::Maximum(limit) => format!("at most {limit}"),
+        What::IdOf(table) => format!("an id of table `{table}`"),
+        What::Other(words) => format!("a value that fits the schema ({words})"),
+    };
+    let field = if path.is_empty() { "args".to_owned() } else { path };
+    ArgumentsError { field, expected, found: describe(violation.value) }
 }
 
-fn expected_type(kind: &TypeKind) -> String {
-    let mut names: Vec<String> = match kind {
-        TypeKind::Single(name) => vec![name.as_str().to_owned()],
-        TypeKind::Multiple(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),
-    };
+fn expected_type(names: &[&str]) -> String {
+    let mut names = names.to_vec();
     // "a string or null": what may also be missing is said last.
-    names.sort_by_key(|name| name == "null");
+    names.sort_by_key(|name| *name == "null");
     names.iter().map(|name| article(name)).collect::<Vec<_>>().join(" or ")
 }
 
@@ -133,25 +102,16 @@ fn article(name: &str) -> String {
     }
 }
 
-/// `/tags/2/name` becomes `tags[2].name`.
-fn field_path(root: &str, pointer: &str) -> String {
-    let mut path = root.to_owned();
-    for segment in pointer.split('/').skip(1) {
-        if segment.bytes().all(|byte| byte.is_ascii_digit()) {
-            path = format!("{path}[{segment}]");
-        } else {
-            path = join(&path, &segment.replace("~1", "/").replace("~0", "~"));
-        }
-    }
-    path
+/// `tags[2].name`.
+fn field_path(root: &str, steps: &[Step<'_>]) -> String {
+    steps.iter().fold(root.to_owned(), |path, step| match step {
+        Step::Field(name) => join(&path, name),
+        Step::Item(place) => format!("{path}[{place}]"),
+    })
 }
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-fn or_args(path: String) -> String {
-    if path.is_empty() { "args".to_owned() } else { path }
 }
 
 /// A value in a few words, cut so that an error never repeats a whole document.

@@ -5,22 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use jsonschema::paths::Location;
-use jsonschema::{Keyword, ValidationError, Validator};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::arguments::{SchemaError, describe, first_error};
+use crate::arguments::{describe, first_error};
 use crate::change::{Changes, Operation, bound_formats};
 use crate::document_text;
-use crate::id::DocumentId;
+use crate::json_schema::{JsonSchema, SchemaError};
 use crate::manifest::UnknownFields;
 use crate::plan::is_undefined;
 use crate::schema::{BY_CREATION_TIME, Index, Schema, Table};
-
-/// The schema keyword by which a string is the id of a document of the named table.
-pub(crate) const ID_KEYWORD: &str = "x-convoke-id";
 
 /// A project's tables with what checks their documents; made once a deployment, when the tables have their numbers.
 #[derive(Debug, Default)]
@@ -35,7 +30,7 @@ pub struct Tables {
 #[derive(Debug)]
 pub struct DocumentForm {
     /// None where the manifest gives no schema.
-    whole: Option<Validator>,
+    whole: Option<JsonSchema>,
     /// Each top-level field alone, for patches and operations.
     fields: BTreeMap<String, FieldForm>,
     /// Any other field, where the schema says what these are.
@@ -48,7 +43,7 @@ pub struct DocumentForm {
 /// The form of one field.
 #[derive(Debug)]
 pub(crate) struct FieldForm {
-    pub(crate) value: Validator,
+    pub(crate) value: JsonSchema,
     pub(crate) changes: Changes,
 }
 
@@ -76,8 +71,8 @@ impl Tables {
     /// # Errors
     /// When a table's schema is not valid JSON Schema.
     pub fn new(schema: Schema) -> Result<Self, SchemaError> {
-        let numbers: Arc<BTreeMap<String, u32>> =
-            Arc::new(schema.tables.values().map(|table| (table.name.clone(), table.number)).collect());
+        let numbers: BTreeMap<String, u32> =
+            schema.tables.values().map(|table| (table.name.clone(), table.number)).collect();
         let forms = schema
             .tables
             .values()
@@ -116,7 +111,7 @@ impl Deref for Tables {
 }
 
 impl DocumentForm {
-    fn new(table: &Table, numbers: &Arc<BTreeMap<String, u32>>) -> Result<Self, SchemaError> {
+    fn new(table: &Table, numbers: &BTreeMap<String, u32>) -> Result<Self, SchemaError> {
         let mut schema = table.document.clone();
         let mut form = Self {
             whole: None,
@@ -130,7 +125,7 @@ impl DocumentForm {
             return Ok(form);
         }
         bound_formats(&mut schema);
-        form.whole = Some(compile(&schema, numbers)?);
+        form.whole = Some(JsonSchema::compile(&schema, Some(numbers))?);
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Ok(form) };
         let field = |schema_of_field: &Value| FieldForm::new(schema_of_field, schema.get("$defs"), numbers);
         match schema.get("additionalProperties") {
@@ -280,63 +275,23 @@ fn raw(text: &str) -> Result<BTreeMap<String, &RawValue>, DocumentError> {
     serde_json::from_str(text).map_err(|error| DocumentError::new("document", "an object", error.to_string()))
 }
 
-pub(crate) fn check_with(validator: &Validator, value: &Value, root: &str) -> Result<(), DocumentError> {
-    if validator.is_valid(value) {
-        return Ok(());
-    }
-    match first_error(validator, value, root) {
+pub(crate) fn check_with(schema: &JsonSchema, value: &Value, root: &str) -> Result<(), DocumentError> {
+    match first_error(schema, value, root) {
         None => Ok(()),
         Some(error) => Err(DocumentError { field: error.field, expected: error.expected, found: error.found }),
     }
 }
 
 impl FieldForm {
-    fn new(
-        schema: &Value,
-        definitions: Option<&Value>,
-        numbers: &Arc<BTreeMap<String, u32>>,
-    ) -> Result<Self, SchemaError> {
+    fn new(schema: &Value, definitions: Option<&Value>, numbers: &BTreeMap<String, u32>) -> Result<Self, SchemaError> {
         let mut alone = schema.clone();
         if let (Some(alone), Some(definitions)) = (alone.as_object_mut(), definitions) {
             alone.insert("$defs".to_owned(), definitions.clone());
         }
         Ok(Self {
-            value: compile(&alone, numbers)?,
-            changes: Changes::of(schema, definitions, |schema| compile(schema, numbers))?,
+            value: JsonSchema::compile(&alone, Some(numbers))?,
+            changes: Changes::of(schema, definitions, |schema| JsonSchema::compile(schema, Some(numbers)))?,
         })
-    }
-}
-
-fn compile(schema: &Value, numbers: &Arc<BTreeMap<String, u32>>) -> Result<Validator, SchemaError> {
-    let numbers = Arc::clone(numbers);
-    jsonschema::options()
-        .with_keyword(ID_KEYWORD, move |_: &Map<String, Value>, value: &Value, _: Location| {
-            let table = value.as_str().unwrap_or_default().to_owned();
-            // A table that no component declares has no number to hold an id to.
-            let number = numbers.get(&table).copied();
-            Ok(Box::new(IdOf { table, number }) as Box<dyn for<'i> Keyword<'i>>)
-        })
-        .build(schema)
-        .map_err(|error| SchemaError(error.to_string()))
-}
-
-/// The keyword [`ID_KEYWORD`].
-struct IdOf {
-    table: String,
-    number: Option<u32>,
-}
-
-impl<'i> Keyword<'i> for IdOf {
-    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
-        if Keyword::is_valid(self, instance) {
-            return Ok(());
-        }
-        Err(ValidationError::custom(format!("an id of table `{}`", self.table)))
-    }
-
-    fn is_valid(&self, instance: &'i Value) -> bool {
-        let (Some(number), Some(text)) = (self.number, instance.as_str()) else { return true };
-        DocumentId::parse(text).is_ok_and(|id| id.table == number)
     }
 }
 
@@ -345,6 +300,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::id::DocumentId;
     use crate::manifest::TableManifest;
 
     fn tables(unknown: &str) -> Tables {

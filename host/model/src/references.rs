@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::document::{ID_KEYWORD, Tables};
+use crate::document::Tables;
 use crate::id::DocumentId;
+use crate::json_schema::ID_KEYWORD;
 use crate::plan::{Condition, Filter, Operator, Plan, PlanError, is_undefined};
 use crate::schema::{Index, Table};
 
