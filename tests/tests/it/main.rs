@@ -8,6 +8,7 @@ mod documents;
 mod door;
 mod harness;
 mod hostile;
+mod hosts;
 mod live;
 mod loading;
 mod reference;

@@ -10,7 +10,7 @@ const SWAPS: u32 = 1000;
 const CALLS_AT_ONCE: u32 = 8;
 
 /// The component whose query `which` answers with this digit.
-fn version(digit: u32) -> Vec<u8> {
+pub(crate) fn version(digit: u32) -> Vec<u8> {
     assert!(digit < 10);
     let text = wat_text("versioned.wat").replace("VERSION", &digit.to_string());
     wat::parse_str(text).expect("valid text")

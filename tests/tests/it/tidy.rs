@@ -1,5 +1,6 @@
 //! The rules of the house that neither rustc nor clippy knows. A failure names every place at once, and what to do.
 
+mod circles;
 mod layers;
 mod rust_source;
 mod tree;
@@ -190,6 +191,12 @@ fn the_readme_has_the_two_commands() {
         .map(|command| format!("README.md: `{command}` is missing"))
         .collect();
     report(&problems, "the two commands must do everything, and be the first thing that a newcomer reads");
+}
+
+#[test]
+fn files_of_a_crate_form_no_circle() {
+    let problems = circles::problems(&Tree::read());
+    report(&problems, "move what both need into a file of its own, or make one a child of the other");
 }
 
 #[test]
