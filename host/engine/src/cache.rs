@@ -19,8 +19,6 @@ use rand::TryRngCore;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use crate::engine::EngineError;
-
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 const KEY_FILE: &str = "key";
@@ -42,14 +40,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn open(directory: PathBuf) -> Result<Self, EngineError> {
+    pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
         Self::with_bound(directory, CACHE_BYTES_MAX)
     }
 
-    fn with_bound(directory: PathBuf, bytes_max: u64) -> Result<Self, EngineError> {
-        let key = open_directory(&directory)
-            .and_then(|()| read_or_make_key(&directory))
-            .map_err(|source| EngineError::Cache { path: directory.clone(), source })?;
+    fn with_bound(directory: PathBuf, bytes_max: u64) -> io::Result<Self> {
+        open_directory(&directory)?;
+        let key = read_or_make_key(&directory)?;
         Ok(Self { directory, key, bytes_max })
     }
 

@@ -10,8 +10,8 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::bindings::{Component, ComponentPre, GuestError};
 use crate::engine::{Engine, Lane};
-use crate::load::Version;
 use crate::state::{Clock, Outside, State, Stop};
+use crate::version::Version;
 
 /// What is called, and with what.
 pub struct Call<'a> {

@@ -98,7 +98,7 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let EngineOptions { limits, cache_dir } = options;
         limits.check()?;
-        let cache = Cache::open(cache_dir)?;
+        let cache = Cache::open(cache_dir.clone()).map_err(|source| EngineError::Cache { path: cache_dir, source })?;
         let reset =
             if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };
         let synchronous = Lane::new(&limits, reset, false).map_err(refused)?;

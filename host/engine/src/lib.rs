@@ -14,10 +14,12 @@ mod engine;
 mod host;
 mod load;
 mod state;
+mod version;
 mod wasi;
 
 pub use cache::digest;
 pub use call::{Call, CallError, Outcome};
 pub use engine::{Engine, EngineError, EngineOptions, Reset};
-pub use load::{LoadError, Version};
+pub use load::LoadError;
 pub use state::{Clock, OutboundResponse, Outside};
+pub use version::Version;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use convoke_model::{ArgumentsValidator, FunctionManifest, Kind, Manifest, ManifestError, SchemaError};
+use convoke_model::{ArgumentsValidator, Kind, Manifest, ManifestError, SchemaError};
 use thiserror::Error;
 use wasmtime::component::Component;
 
@@ -12,27 +12,12 @@ use crate::call::{Call, CallError};
 use crate::check;
 use crate::engine::{Engine, Lane};
 use crate::state::{Clock, State};
+use crate::version::{Function, Version};
 
 /// The largest component that is looked at; Python's are 18 MiB.
 const WASM_BYTES_MAX: usize = 64 << 20;
 /// A component says what it is within this, or is refused.
 const MANIFEST_MAX: Duration = Duration::from_secs(2);
-
-/// A component, compiled, checked and linked. Made once for each digest; calls share it.
-pub struct Version {
-    digest: String,
-    manifest: Manifest,
-    functions: HashMap<String, Function>,
-    synchronous: ComponentPre<State>,
-    /// None where no function is an action.
-    concurrent: Option<ComponentPre<State>>,
-}
-
-#[derive(Debug)]
-struct Function {
-    position: usize,
-    arguments: ArgumentsValidator,
-}
 
 /// Why a component is refused. Each names what the author has to change.
 #[derive(Debug, Error)]
@@ -135,36 +120,6 @@ impl Engine {
             }
             Err(error) => Err(LoadError::Manifest(format!("{error:?}"))),
         }
-    }
-}
-
-impl Version {
-    /// SHA-256 of the component, in hexadecimal: the version's name.
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// A function and the check of its arguments.
-    pub fn function(&self, name: &str) -> Option<(&FunctionManifest, &ArgumentsValidator)> {
-        let function = self.functions.get(name)?;
-        Some((&self.manifest.functions[function.position], &function.arguments))
-    }
-
-    pub(crate) fn pre(&self, kind: Kind) -> Option<&ComponentPre<State>> {
-        match kind {
-            Kind::Query | Kind::Mutation | Kind::Rule => Some(&self.synchronous),
-            Kind::Action => self.concurrent.as_ref(),
-        }
-    }
-}
-
-impl std::fmt::Debug for Version {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Version").field("digest", &self.digest).finish_non_exhaustive()
     }
 }
 

@@ -103,7 +103,7 @@ fn line_at(code: &str, at: usize) -> usize {
 /// A name in the code, and what follows it.
 pub(super) struct Found<'a> {
     pub(super) line: usize,
-    after: &'a str,
+    pub(super) after: &'a str,
 }
 
 impl Found<'_> {
