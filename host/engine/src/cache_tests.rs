@@ -22,7 +22,7 @@ fn files(directory: &Path) -> Vec<String> {
 }
 
 fn compiled(directory: &Path) -> Vec<String> {
-    files(directory).into_iter().filter(|name| name.ends_with(".cwasm")).collect()
+    files(directory).into_iter().filter(|name| name.contains(".cwasm")).collect()
 }
 
 /// As if it had been used this long ago.

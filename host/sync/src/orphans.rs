@@ -143,7 +143,6 @@ fn choose(view: &View<'_>, orphans: &[Orphan], allowed: &str) -> Result<usize, B
         None => problem.table(table),
         Some(name) => problem.table(table).field(name.split_once(':').map_or(name, |(_, name)| name)),
     };
-    let refuse = |id, cause: String, fix: String| Err(Box::new(about(Problem::new(id, cause, fix))));
     let (kind, name) = match name.map(|name| name.split_once(':').unwrap_or(("", name))) {
         None => ("", None),
         Some((kind, name)) => (kind, Some(name)),
@@ -164,37 +163,39 @@ fn choose(view: &View<'_>, orphans: &[Orphan], allowed: &str) -> Result<usize, B
         .collect();
     match matching.as_slice() {
         [one] => Ok(*one),
-        [] => {
-            let declared = view.schema.tables.get(table);
-            let is_declared = match (declared, name) {
-                (None, _) => false,
-                (Some(_), None) => true,
-                (Some(declared), Some(name)) => {
-                    declared.index(name).is_some()
-                        || declared::fields(declared).is_some_and(|fields| fields.iter().any(|field| field == name))
-                }
-            };
-            if is_declared {
-                return refuse(
-                    "ALLOW_DROP_DECLARED",
-                    format!("`{allowed}` is in the schema, and what the schema declares is not dropped"),
-                    "take it out of the component first".to_owned(),
-                );
-            }
-            let known: Vec<String> = orphans.iter().map(|orphan| format!("`{}`", orphan.path())).collect();
-            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-            refuse(
-                "ALLOW_DROP_UNKNOWN",
-                format!("`--allow-drop {allowed}` matches nothing that could be dropped; what could be is {known}"),
-                "look at `convoke sync --dry-run` and give the name as it is listed there".to_owned(),
-            )
-        }
-        _ => refuse(
+        [] => Err(Box::new(about(no_match(view, orphans, allowed, table, name)))),
+        _ => Err(Box::new(about(Problem::new(
             "ALLOW_DROP_AMBIGUOUS",
             format!("`{allowed}` is an index and a field"),
             format!("say which: `{table}.index:{0}` or `{table}.field:{0}`", name.unwrap_or_default()),
-        ),
+        )))),
     }
+}
+
+/// Why a text names no orphan: the schema declares what it names, or there is nothing of that name.
+fn no_match(view: &View<'_>, orphans: &[Orphan], allowed: &str, table: &str, name: Option<&str>) -> Problem {
+    let is_declared = match (view.schema.tables.get(table), name) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(declared), Some(name)) => {
+            declared.index(name).is_some()
+                || declared::fields(declared).is_some_and(|fields| fields.iter().any(|field| field == name))
+        }
+    };
+    if is_declared {
+        return Problem::new(
+            "ALLOW_DROP_DECLARED",
+            format!("`{allowed}` is in the schema, and what the schema declares is not dropped"),
+            "take it out of the component first".to_owned(),
+        );
+    }
+    let known: Vec<String> = orphans.iter().map(|orphan| format!("`{}`", orphan.path())).collect();
+    let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+    Problem::new(
+        "ALLOW_DROP_UNKNOWN",
+        format!("`--allow-drop {allowed}` matches nothing that could be dropped; what could be is {known}"),
+        "look at `convoke sync --dry-run` and give the name as it is listed there".to_owned(),
+    )
 }
 
 fn drop_steps(view: &View<'_>, orphan: &Orphan) -> Vec<Step> {

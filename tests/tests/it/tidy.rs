@@ -5,11 +5,10 @@ mod layers;
 mod rust_source;
 mod tree;
 
-use rust_source::{code_of, function_lengths, names, std_modules};
+use rust_source::{code_of, names, std_modules};
 use tree::{TextFile, Tree};
 
 const FILE_LINES_MAX: usize = 600;
-const FUNCTION_LINES_MAX: usize = 100;
 
 /// Who may name a crate that the architecture keeps in one place. Folders are relative to the root.
 struct Reserved {
@@ -105,20 +104,12 @@ fn nobody_but_the_door_builds_a_run() {
 }
 
 #[test]
-fn files_and_functions_stay_readable() {
+fn files_stay_readable() {
     let mut problems = Vec::new();
     for file in Tree::read().rust() {
         let lines = file.text.lines().count();
         if lines > FILE_LINES_MAX {
             problems.push(format!("{}: {lines} lines, at most {FILE_LINES_MAX}", file.path));
-        }
-        for function in function_lengths(&code_of(&file.text)) {
-            if function.lines > FUNCTION_LINES_MAX {
-                problems.push(format!(
-                    "{}:{}: `{}` has {} lines, at most {FUNCTION_LINES_MAX}",
-                    file.path, function.line, function.name, function.lines
-                ));
-            }
         }
     }
     report(&problems, "give a part of it a name of its own");

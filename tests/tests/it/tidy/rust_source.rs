@@ -1,4 +1,4 @@
-//! As much of Rust's grammar as the rules need: code without comments and literals, names in it, lengths of functions.
+//! As much of Rust's grammar as the rules need: code without comments and literals, and names in it.
 
 /// The code with comments, strings and characters blanked out, line by line as before.
 pub(super) fn code_of(source: &str) -> String {
@@ -162,43 +162,6 @@ fn first_words(group: &str) -> Vec<String> {
     words
 }
 
-/// A function, and how many lines it takes from `fn` to its closing brace.
-pub(super) struct Function {
-    pub(super) name: String,
-    pub(super) line: usize,
-    pub(super) lines: usize,
-}
-
-pub(super) fn function_lengths(code: &str) -> impl Iterator<Item = Function> {
-    names(code, "fn").filter_map(|found| {
-        let name = word_at_the_start(found.after);
-        let body = (!name.is_empty()).then(|| body_of(found.after)).flatten()?;
-        Some(Function { name, line: found.line, lines: body.matches('\n').count() + 1 })
-    })
-}
-
-/// From a function's name to the brace that closes it; none for a declaration.
-fn body_of(after: &str) -> Option<&str> {
-    let mut brackets = 0_i32;
-    let mut braces = 0_i32;
-    for (at, c) in after.char_indices() {
-        match c {
-            '(' | '[' => brackets += 1,
-            ')' | ']' => brackets -= 1,
-            ';' if brackets == 0 && braces == 0 => return None,
-            '{' => braces += 1,
-            '}' => {
-                braces -= 1;
-                if braces <= 0 && brackets == 0 {
-                    return Some(&after[..=at]);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
 #[test]
 fn comments_and_literals_are_no_code() {
     let source =
@@ -221,11 +184,4 @@ fn grouped_imports_are_seen() {
     let code = "use std::{collections::{HashMap, BTreeMap}, fs, time::Duration};\nstd::env::var";
     let modules: Vec<_> = std_modules(code).map(|found| found.module).collect();
     assert_eq!(modules, ["collections", "fs", "time", "env"]);
-}
-
-#[test]
-fn functions_are_measured() {
-    let code = "trait T { fn declared(&self, x: [u8; 4]); }\nfn long(x: [u8; 4]) {\n  { }\n}\ntype F = fn(u8);\n";
-    let found: Vec<_> = function_lengths(code).map(|f| (f.name, f.line, f.lines)).collect();
-    assert_eq!(found, [("long".to_owned(), 2, 3)]);
 }

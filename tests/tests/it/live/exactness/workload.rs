@@ -238,18 +238,41 @@ async fn run(psql: &Client, statements: &str) -> bool {
     false
 }
 
-/// Questions of every kind; each is asked under the name of its kind.
-pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
-    let kind = |value: &str| json!({ "field": "kind", "op": "eq", "value": value });
-    let rank = |op: &str, value: i64| json!({ "field": "rank", "op": op, "value": value });
-    let things = |index: &str, conditions: Value| json!({ "table": "things", "index": index, "where": conditions });
-    let with = |mut plan: Value, more: Value| {
-        let more = more.as_object().expect("an object").clone();
-        plan.as_object_mut().expect("an object").extend(more);
-        json!({ "plan": plan })
-    };
+/// What is asked, by the kind under whose name it is.
+type Asked = (&'static str, Value);
+
+/// Questions of every kind.
+pub(super) fn questions(fixed: &[String]) -> Vec<Asked> {
+    let mut questions = questions_for_documents();
+    questions.extend(questions_for_fields());
+    questions.extend(other_questions());
+    questions.extend(fixed.iter().map(|id| ("point", json!({ "table": "things", "id": id }))));
+    questions
+}
+
+fn kind(value: &str) -> Value {
+    json!({ "field": "kind", "op": "eq", "value": value })
+}
+
+fn rank(op: &str, value: i64) -> Value {
+    json!({ "field": "rank", "op": op, "value": value })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is made for the call")]
+fn things(index: &str, conditions: Value) -> Value {
+    json!({ "table": "things", "index": index, "where": conditions })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is made for the call")]
+fn with(mut plan: Value, more: Value) -> Value {
+    let more = more.as_object().expect("an object").clone();
+    plan.as_object_mut().expect("an object").extend(more);
+    json!({ "plan": plan })
+}
+
+fn questions_for_documents() -> Vec<Asked> {
     let missing = json!({ "field": "kind", "op": "eq", "value": { "$undefined": null } });
-    let mut questions = vec![
+    vec![
         ("range", with(things("by_kind", json!([kind("a")])), json!({}))),
         ("range", with(things("by_kind", json!([kind("b"), rank("gte", 5), rank("lt", 12)])), json!({}))),
         ("range", with(things("by_rank", json!([rank("gt", 15)])), json!({}))),
@@ -275,6 +298,11 @@ pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
             "page",
             with(things("by_rank", json!([])), json!({ "limit": 5000, "order": "desc", "page": { "cursor": null } })),
         ),
+    ]
+}
+
+fn questions_for_fields() -> Vec<Asked> {
+    vec![
         ("fields", with(things("by_kind", json!([kind("a")])), json!({ "fields": ["flag"] }))),
         ("fields", with(things("by_rank", json!([])), json!({ "fields": ["kind"], "limit": 3 }))),
         (
@@ -297,6 +325,11 @@ pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
             ),
         ),
         ("offset", with(things("by_rank", json!([])), json!({ "fields": ["kind"], "offset": 1, "limit": 2 }))),
+    ]
+}
+
+fn other_questions() -> Vec<Asked> {
+    vec![
         (
             "several",
             with(
@@ -324,9 +357,7 @@ pub(super) fn questions(fixed: &[String]) -> Vec<(&'static str, Value)> {
             "pair",
             json!({ "first": { "table": "others", "limit": 2 }, "second": things("by_rank", json!([rank("eq", 3)])) }),
         ),
-    ];
-    questions.extend(fixed.iter().map(|id| ("point", json!({ "table": "things", "id": id }))));
-    questions
+    ]
 }
 
 /// Some of so many questions.
