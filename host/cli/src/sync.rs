@@ -4,7 +4,7 @@ use convoke_local_postgres::{Database, Options};
 use convoke_model::Schema;
 use convoke_postgres::Config;
 use convoke_project::{Builder, Profile, Project};
-use convoke_server::{Caller, ComponentSource, DeployError};
+use convoke_server::{AppliedBy, ComponentSource, DeployError};
 use convoke_sync::{ApplyOptions, PlanOptions, Progress, SyncError, SyncPlan, Warning};
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ async fn run(
             count => Err(Failure::new(format!("{count} things are in the way of the plan; nothing was changed"))),
         };
     }
-    let options = ApplyOptions { caller: caller(), ..ApplyOptions::default() };
+    let options = ApplyOptions { applied_by: applied_by(), ..ApplyOptions::default() };
     let mut watch = |progress: Progress<'_>| note(&progress, output);
     let applied = convoke_sync::apply(&admin, &plan, schema, &options, &mut watch).await.map_err(failure)?;
     if args.json {
@@ -123,10 +123,10 @@ pub(crate) fn deploy_failure(error: DeployError) -> Failure {
 }
 
 /// Who this is, for the log of syncs.
-pub(crate) fn caller() -> Caller {
+pub(crate) fn applied_by() -> AppliedBy {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-    Caller {
+    AppliedBy {
         os_user: variable("USER").or_else(|| variable("LOGNAME")),
         host: host.or_else(|| variable("HOSTNAME")).unwrap_or_default(),
         tool: concat!("convoke ", env!("CARGO_PKG_VERSION")).to_owned(),

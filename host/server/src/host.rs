@@ -11,7 +11,7 @@ use convoke_invoke::Invoker;
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreError, StoreOptions};
-use convoke_sync::{ApplyOptions, Caller, Progress, SyncError, SyncPlan, Warning};
+use convoke_sync::{AppliedBy, ApplyOptions, Progress, SyncError, SyncPlan, Warning};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
@@ -36,7 +36,7 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     pub limits: Limits,
     /// Who runs it, for the log of syncs.
-    pub caller: Caller,
+    pub applied_by: AppliedBy,
     /// Connections to Postgres.
     pub connections_max: usize,
     /// How long a client may take nothing of what is sent to it, before its connection is closed.
@@ -122,7 +122,7 @@ pub struct Host {
     project: String,
     /// The database's owner, for syncs.
     admin: convoke_postgres::Config,
-    caller: Caller,
+    applied_by: AppliedBy,
     warnings: Vec<Warning>,
     /// Deploys take turns.
     deploying: Mutex<()>,
@@ -196,12 +196,12 @@ impl Host {
             stall_max: config.stall_max,
             project: config.project,
             admin: config.postgres,
-            caller: config.caller,
+            applied_by: config.applied_by,
             warnings: provisioned.warnings,
             deploying: Mutex::new(()),
             stopping: watch::Sender::new(false),
         });
-        crate::forget::start(&host);
+        crate::retention::start(&host);
         Ok(host)
     }
 
@@ -238,14 +238,14 @@ impl Host {
             None => self.live.follow_other_tables(),
         }
         self.deployments.switch(deployment);
-        crate::fill::start(self, &self.deployments.current());
+        crate::backfill::start(self, &self.deployments.current());
         self.live.redeployed();
         Ok(Deployed { functions, changed, removed })
     }
 
     /// Applies what only adds, and gives the plan where there was any; anything else is an error that carries the plan.
     async fn sync(&self, schema: &mut Schema) -> Result<Option<SyncPlan>, SyncError> {
-        let options = ApplyOptions { caller: self.caller.clone(), ..ApplyOptions::default() };
+        let options = ApplyOptions { applied_by: self.applied_by.clone(), ..ApplyOptions::default() };
         let project = &self.project;
         let mut watch = |progress: Progress<'_>| match progress {
             Progress::Waiting => tracing::info!(project, "another sync is running: waiting for it"),

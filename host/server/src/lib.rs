@@ -5,12 +5,11 @@
 //!
 //! Invariant: the only crate of the host that knows HTTP, both ways: the routes, and the gate to the outside.
 
+mod backfill;
 mod caller;
 mod clean;
 mod convex;
 mod cors;
-mod fill;
-mod forget;
 mod health;
 mod host;
 mod live;
@@ -18,12 +17,13 @@ mod metrics;
 mod openapi;
 mod outbound;
 mod respond;
+mod retention;
 mod router;
 mod socket;
 mod stall;
 mod subscribe;
 
-pub use convoke_sync::Caller;
+pub use convoke_sync::AppliedBy;
 pub use host::{
     CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, STALL_MAX, declared_schema,
 };

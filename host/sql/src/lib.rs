@@ -6,20 +6,22 @@
 //! Invariant: no I/O, no clock; the same code serves the host and, composed, Spin.
 
 mod aggregate;
+mod backfill;
 mod ddl;
 mod filter;
 mod read;
 mod write;
 
 pub use aggregate::aggregate;
+pub use backfill::{outdated, renew};
 pub use ddl::{
     FieldType, check_expression, check_name, checked_fields, create_schema, create_table, fit, index_columns,
     index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name, register_table,
     replacement_name,
 };
-pub use read::{Bounds, Columns, forget, get, get_many, intact, position, query, recall, remember, snapshot};
+pub use read::{Bounds, Columns, expire_receipts, get, get_many, intact, position, query, recall, remember, snapshot};
 pub use write::{
-    DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, outdated, patch_unset, patch_where, update,
+    DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, patch_unset, patch_where, update,
 };
 
 use uuid::Uuid;

@@ -100,8 +100,8 @@ pub fn remember(project: &str, session: Uuid, request: i64, result: &str) -> Sta
     }
 }
 
-/// Forgets results of requests that are too old to be asked for; gives how many, or null where another host is at it.
-pub fn forget(rows_max: i32) -> Statement {
+/// Deletes results of requests that are too old to be asked for; gives how many, or null where another host is at it.
+pub fn expire_receipts(rows_max: i32) -> Statement {
     Statement { text: "select convoke.forget($1)".to_owned(), parameters: vec![Parameter::Int(rows_max)] }
 }
 

@@ -103,22 +103,6 @@ pub fn patch_unset(
     checked(text, parameters, 1, table, existence)
 }
 
-/// Rows of an older form behind an id, in the order of their ids: data, id, version. Those that others hold are left out.
-pub fn outdated(schema: &str, table: &Table, after: Uuid, rows_max: u32) -> Statement {
-    Statement {
-        text: format!(
-            "select data, _id, _version from {} where _id > $1 and _version < $2 order by _id limit $3 \
-             for no key update skip locked",
-            qualified(schema, &table.name)
-        ),
-        parameters: vec![
-            Parameter::Uuid(after),
-            Parameter::Int(i32::try_from(table.version).unwrap_or(i32::MAX)),
-            Parameter::BigInt(i64::from(rows_max)),
-        ],
-    }
-}
-
 /// Removes rows, each id once.
 pub fn delete(schema: &str, table: &str, ids: Vec<Uuid>, existence: Existence) -> Statement {
     let rows = ids.len();

@@ -3,16 +3,16 @@
 //! Invariant: with `sync`, `feed` and `local-postgres` the only crate of the host that speaks to Postgres. A [`CallDatabase`] is made for
 //! one run of one function; a [`Store`] once a host.
 
+mod backfill;
 mod call;
 mod changes;
 mod document;
 mod error;
-mod fill;
-mod forget;
 mod pipeline;
 mod pool;
 mod reads;
 mod receipt;
+mod retention;
 mod shape;
 mod snapshot;
 mod statement;
@@ -20,10 +20,10 @@ mod transaction;
 mod unmanaged;
 mod writes;
 
+pub use backfill::{Backfill, Batch, Pass, Progress};
 pub use call::{CallDatabase, CallOptions, Isolation, NoteReads};
 pub use error::StoreError;
-pub use fill::Filled;
-pub use forget::Forgotten;
 pub use pool::{Store, StoreOptions};
 pub use receipt::Receipt;
+pub use retention::Expired;
 pub use snapshot::{HeldSnapshot, SharedSnapshot};

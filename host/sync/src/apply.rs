@@ -20,7 +20,7 @@ use crate::{SyncError, error, hash, holders, precheck};
 
 /// Who runs a sync, for the log.
 #[derive(Debug, Clone, Default)]
-pub struct Caller {
+pub struct AppliedBy {
     /// The user of the machine.
     pub os_user: Option<String>,
     /// The machine.
@@ -32,7 +32,7 @@ pub struct Caller {
 /// How a plan is applied.
 #[derive(Debug, Clone)]
 pub struct ApplyOptions {
-    pub caller: Caller,
+    pub applied_by: AppliedBy,
     /// How long one try may stand in the queue for a table's lock: as long as that, writers wait behind it.
     pub lock_wait: Duration,
     /// Tries, with pauses between them that grow to three seconds.
@@ -41,7 +41,7 @@ pub struct ApplyOptions {
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        Self { caller: Caller::default(), lock_wait: Duration::from_millis(500), lock_tries: 30 }
+        Self { applied_by: AppliedBy::default(), lock_wait: Duration::from_millis(500), lock_tries: 30 }
     }
 }
 
@@ -107,7 +107,7 @@ pub async fn apply(
         }
         plan = now;
     }
-    let log = Log::start(&log_session, &plan, &options.caller).await?;
+    let log = Log::start(&log_session, &plan, &options.applied_by).await?;
     let run = Run { session: &session, log: &log, plan: &plan, schema, options };
     let result = run.all(watch).await;
     match &result {

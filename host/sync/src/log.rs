@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::SyncError;
-use crate::apply::Caller;
+use crate::apply::AppliedBy;
 use crate::connect::Session;
 use crate::plan::Plan;
 
@@ -41,7 +41,7 @@ fn failed() -> impl FnOnce(tokio_postgres::Error) -> SyncError {
 impl<'a> Log<'a> {
     /// Begins a record. Whoever has the project's lock is the only one that runs: earlier ones that never ended were
     /// killed.
-    pub(crate) async fn start(session: &'a Session, plan: &Plan, caller: &Caller) -> Result<Self, SyncError> {
+    pub(crate) async fn start(session: &'a Session, plan: &Plan, applied_by: &AppliedBy) -> Result<Self, SyncError> {
         session
             .execute(
                 "update convoke.sync_log set outcome = 'abandoned', finished = clock_timestamp() \
@@ -51,7 +51,7 @@ impl<'a> Log<'a> {
             .await
             .map_err(failed())?;
         let user = session.user().await?;
-        let actor = match &caller.os_user {
+        let actor = match &applied_by.os_user {
             Some(os_user) => format!("{user} ({os_user})"),
             None => user,
         };
@@ -60,7 +60,16 @@ impl<'a> Log<'a> {
             .query_one(
                 "insert into convoke.sync_log (project, actor, host, tool, base, target, hash, plan) \
                  values ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb) returning id",
-                &[&plan.project, &actor, &caller.host, &caller.tool, &plan.base, &plan.target, &plan.hash, &text],
+                &[
+                    &plan.project,
+                    &actor,
+                    &applied_by.host,
+                    &applied_by.tool,
+                    &plan.base,
+                    &plan.target,
+                    &plan.hash,
+                    &text,
+                ],
             )
             .await
             .map_err(failed())?;

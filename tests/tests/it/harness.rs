@@ -13,7 +13,7 @@ use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
 use convoke_postgres::Config;
-use convoke_server::{Caller, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX};
+use convoke_server::{AppliedBy, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX};
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
@@ -94,7 +94,7 @@ impl TestHost {
         let mut config = HostConfig {
             postgres: postgres.clone(),
             project: "demo".to_owned(),
-            caller: Caller::default(),
+            applied_by: AppliedBy::default(),
             cache_dir: cache.path().join("cache"),
             limits: Limits::default(),
             connections_max: 8,

@@ -1,6 +1,7 @@
 //! The integration tests, one module an area, in one binary: a real host, a real Postgres, real components.
 
 mod accounting;
+mod backfill;
 mod calls;
 mod clocks;
 mod database;

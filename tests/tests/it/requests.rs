@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::{CursorKey, Limits};
-use convoke_store::{Forgotten, Store, StoreOptions};
+use convoke_store::{Expired, Store, StoreOptions};
 use tokio_postgres::Client;
 
 use crate::harness::{TestHost, run};
@@ -21,7 +21,7 @@ async fn count(psql: &Client) -> i64 {
 }
 
 #[test]
-fn what_is_older_than_two_weeks_is_forgotten() {
+fn what_is_older_than_two_weeks_is_deleted() {
     run(async {
         let first = TestHost::start(&[]).await;
         let psql = first.psql().await;
@@ -52,7 +52,7 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
         let before = "drop function convoke.forget; drop table convoke.migrations";
         psql.batch_execute(before).await.expect("an older schema");
         let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("upgraded");
-        assert!(provisioned.role.is_some(), "the project's role may forget");
+        assert!(provisioned.role.is_some(), "the project's role may delete");
         let store = Store::open(StoreOptions {
             app: provisioned.app,
             project: "demo".to_owned(),
@@ -63,14 +63,14 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
         })
         .expect("a store");
         make(&psql, "demo", 14, 25).await;
-        assert_eq!(store.forget_requests(10).await.expect("a batch"), Forgotten::Rows(10));
+        assert_eq!(store.expire_receipts(10).await.expect("a batch"), Expired::Rows(10));
         let oldest = "select max(request) from convoke.requests";
         assert_eq!(psql.query_one(oldest, &[]).await.expect("a number").get::<_, i64>(0), 15, "the oldest go first");
 
         psql.batch_execute("begin; select convoke.forget(1)").await.expect("one that is at it");
-        assert_eq!(store.forget_requests(10).await.expect("a batch"), Forgotten::Busy);
+        assert_eq!(store.expire_receipts(10).await.expect("a batch"), Expired::Busy);
         psql.batch_execute("rollback").await.expect("the end of it");
-        assert_eq!(store.forget_requests(100).await.expect("a batch"), Forgotten::Rows(15));
-        assert_eq!(store.forget_requests(100).await.expect("a batch"), Forgotten::Rows(0));
+        assert_eq!(store.expire_receipts(100).await.expect("a batch"), Expired::Rows(15));
+        assert_eq!(store.expire_receipts(100).await.expect("a batch"), Expired::Rows(0));
     });
 }

@@ -27,7 +27,7 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
     let config = HostConfig {
         postgres,
         project: manifest.name.clone(),
-        caller: crate::sync::caller(),
+        applied_by: crate::sync::applied_by(),
         cache_dir: project.state_dir().join("cache"),
         limits: limits(&manifest.limits),
         connections_max: convoke_server::CONNECTIONS_MAX,

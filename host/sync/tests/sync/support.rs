@@ -8,7 +8,7 @@ use convoke_local_postgres::testing::TestCluster;
 use convoke_model::{Schema, TableManifest};
 use convoke_postgres::Config;
 use convoke_sync::{
-    Applied, ApplyOptions, Caller, PlanOptions, Progress, Provisioned, SyncError, SyncPlan, apply, bootstrap, plan,
+    Applied, AppliedBy, ApplyOptions, PlanOptions, Progress, Provisioned, SyncError, SyncPlan, apply, bootstrap, plan,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -86,8 +86,9 @@ impl Database {
 }
 
 pub(crate) fn options() -> ApplyOptions {
-    let caller = Caller { os_user: Some("ada".to_owned()), host: "lab".to_owned(), tool: "convoke test".to_owned() };
-    ApplyOptions { caller, ..ApplyOptions::default() }
+    let applied_by =
+        AppliedBy { os_user: Some("ada".to_owned()), host: "lab".to_owned(), tool: "convoke test".to_owned() };
+    ApplyOptions { applied_by, ..ApplyOptions::default() }
 }
 
 pub(crate) async fn empty() -> Config {

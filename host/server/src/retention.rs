@@ -1,4 +1,4 @@
-//! Forgets what mutations returned long ago, in the background.
+//! Deletes what mutations returned long ago, in the background.
 //!
 //! A result is kept so that a mutation that is sent again happens once. Who has not sent it again in two weeks will not;
 //! the age is in the database, so that all hosts agree on it. One host at a time works; the others find it busy.
@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use convoke_model::chain;
-use convoke_store::Forgotten;
+use convoke_store::Expired;
 use rand::Rng;
 use tokio::time::sleep;
 
@@ -17,16 +17,16 @@ const BATCH_ROWS: u16 = 500;
 /// The pause behind a batch, in times of the batch: others have the database most of the time.
 const PAUSE_SHARE: u32 = 9;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Between two rounds. What becomes old in an hour is forgotten soon enough.
+/// Between two rounds. What becomes old in an hour is deleted soon enough.
 const ROUND_EVERY: Duration = Duration::from_hours(1);
 
 /// Starts the work of a host, until it is gone.
 pub(crate) fn start(host: &Arc<Host>) {
     let host = Arc::downgrade(host);
     tokio::spawn(async move {
-        while let Some(forgotten) = round(&host).await {
-            if forgotten > 0 {
-                tracing::debug!(forgotten, "forgot old results of mutations");
+        while let Some(deleted) = round(&host).await {
+            if deleted > 0 {
+                tracing::debug!(deleted, "deleted old results of mutations");
             }
             // Not all hosts at once.
             let share = rand::rng().random_range(0.5..1.0);
@@ -35,25 +35,25 @@ pub(crate) fn start(host: &Arc<Host>) {
     });
 }
 
-/// Forgets all that is old enough; gives how much, and none when the host is gone.
+/// Deletes all that is old enough; gives how much, and none when the host is gone.
 async fn round(host: &Weak<Host>) -> Option<u64> {
-    let mut forgotten = 0;
+    let mut deleted = 0;
     loop {
         let strong = host.upgrade().filter(|host| !*host.stopping.borrow())?;
         let begin = Instant::now();
-        let batch = strong.store.forget_requests(BATCH_ROWS).await;
+        let batch = strong.store.expire_receipts(BATCH_ROWS).await;
         drop(strong);
         match batch {
-            Ok(Forgotten::Rows(rows)) => {
-                forgotten += rows;
+            Ok(Expired::Rows(rows)) => {
+                deleted += rows;
                 if rows < u64::from(BATCH_ROWS) {
-                    return Some(forgotten);
+                    return Some(deleted);
                 }
             }
-            Ok(Forgotten::Busy) => return Some(forgotten),
+            Ok(Expired::Busy) => return Some(deleted),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "could not forget old results of mutations");
-                return Some(forgotten);
+                tracing::warn!(error = chain(&error), "could not delete old results of mutations");
+                return Some(deleted);
             }
         }
         sleep((begin.elapsed() * PAUSE_SHARE).max(PAUSE_MIN)).await;

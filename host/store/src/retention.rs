@@ -1,4 +1,4 @@
-//! Forgetting what mutations returned to clients that will not ask any more.
+//! Deleting what mutations returned to clients that will not ask any more.
 
 use tokio_postgres::types::ToSql;
 
@@ -7,7 +7,7 @@ use crate::{Store, StoreError};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forgotten {
+pub enum Expired {
     /// So many rows; fewer than were allowed where no more are old enough.
     Rows(u64),
     /// Another host is at it.
@@ -15,18 +15,18 @@ pub enum Forgotten {
 }
 
 impl Store {
-    /// Deletes the oldest results of requests that are older than any client may ask for, so many at most.
+    /// Deletes the oldest receipts that are older than any client may ask for, so many at most.
     ///
     /// # Errors
     /// When Postgres refuses or cannot be reached.
-    pub async fn forget_requests(&self, rows_max: u16) -> Result<Forgotten, StoreError> {
+    pub async fn expire_receipts(&self, rows_max: u16) -> Result<Expired, StoreError> {
         let client = self.connection().await?;
-        let statement = convoke_sql::forget(rows_max.into());
+        let statement = convoke_sql::expire_receipts(rows_max.into());
         let failed = |source| StoreError::Statement { statement: statement.text.clone(), source };
         let bound: Vec<Bound<'_>> = statement.parameters.iter().map(Bound).collect();
         let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
         let row = client.query_one(&statement.text, &bound).await.map_err(failed)?;
         let rows: Option<i64> = row.try_get(0).map_err(failed)?;
-        Ok(rows.map_or(Forgotten::Busy, |rows| Forgotten::Rows(rows.unsigned_abs())))
+        Ok(rows.map_or(Expired::Busy, |rows| Expired::Rows(rows.unsigned_abs())))
     }
 }
