@@ -203,14 +203,15 @@ impl Rounds {
     }
 
     /// What is shown of a query that the system has failed.
-    pub(crate) fn failed(&self, key: &QueryKey, failure: Failure) -> Arc<Evaluation> {
+    fn failed(&self, key: &QueryKey, failure: Failure) -> Arc<Evaluation> {
         let outcome = Outcome::failed(Arc::clone(&key.path), failure);
         let held = self.memory.hold_anyway(outcome.bytes());
         Arc::new(Evaluation::new(outcome, held))
     }
 
-    /// Hands results in, all at once, and runs again what has to be.
-    fn deliver(self: &Arc<Self>, begun: Begun, ran: Vec<Ran>) {
+    /// Hands results in, all at once, and runs again what has to be. They are taken out at the end: where something
+    /// panics before, they are still there.
+    fn deliver(self: &Arc<Self>, begun: Begun, ran: &mut Vec<Ran>) {
         if ran.is_empty() {
             return;
         }
@@ -218,7 +219,7 @@ impl Rounds {
         let mut received = Vec::with_capacity(ran.len());
         {
             let mut state = self.state.lock();
-            for ran in &ran {
+            for ran in ran.iter() {
                 let id = ran.due.id;
                 let (how, more) = match ran.pause {
                     None => state.receive(id, begun, Arc::clone(&ran.evaluation), Arc::clone(&ran.reads)),
@@ -228,11 +229,11 @@ impl Rounds {
                 effects.append(more);
             }
         }
-        self.tell(&ran, &received);
+        self.tell(ran, &received);
         self.take(effects);
         self.runner.request_position();
         let mut again = Vec::new();
-        for (ran, received) in ran.into_iter().zip(received) {
+        for (ran, received) in ran.drain(..).zip(received) {
             let Ran { mut due, pause, .. } = ran;
             match received {
                 Received::Kept | Received::Unwanted => {}

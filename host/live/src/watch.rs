@@ -25,8 +25,6 @@ pub struct Watcher {
     notify: Arc<Notify>,
     /// The subscription of each.
     queries: BTreeMap<u32, u64>,
-    /// Queries that the host does not serve, with what is shown in their place.
-    refused: BTreeMap<u32, Arc<Evaluation>>,
     apart: Arc<Mutex<Apart>>,
 }
 
@@ -53,33 +51,24 @@ impl Watcher {
     pub fn new(live: Live) -> Self {
         let number = live.next_number();
         let notify = Arc::new(Notify::new());
-        Self { live, number, notify, queries: BTreeMap::new(), refused: BTreeMap::new(), apart: Arc::default() }
+        Self { live, number, notify, queries: BTreeMap::new(), apart: Arc::default() }
     }
 
     /// Watches one more query; one of the same number is replaced.
     ///
     /// # Errors
-    /// Where the host serves no more. Views show this in the place of a result, until the query is removed.
+    /// Where the host serves no more.
     pub fn add(&mut self, number: u32, key: &QueryKey) -> Result<(), Failure> {
         self.remove(number);
         let subscription = self.live.next_number();
         let subscriber = Subscriber { subscription, watcher: self.number, notify: Arc::clone(&self.notify) };
-        let subscribed = self.live.inner.rounds.subscribe(key, subscriber);
-        match &subscribed {
-            Ok(()) => {
-                self.queries.insert(number, subscription);
-            }
-            Err(failure) => {
-                let shown = self.live.inner.rounds.failed(key, failure.clone());
-                self.refused.insert(number, shown);
-            }
-        }
+        self.live.inner.rounds.subscribe(key, subscriber)?;
+        self.queries.insert(number, subscription);
         self.notify.notify_one();
-        subscribed
+        Ok(())
     }
 
     pub fn remove(&mut self, number: u32) {
-        self.refused.remove(&number);
         if let Some(subscription) = self.queries.remove(&number) {
             self.live.inner.state.lock().unsubscribe(subscription);
         }
@@ -102,7 +91,7 @@ impl Watcher {
     /// The same, and not after `at_most`.
     pub fn view_between(&self, at_least: u64, at_most: Option<u64>) -> Option<View> {
         let mut state = self.live.inner.state.lock();
-        let mut results = Vec::with_capacity(self.queries.len() + self.refused.len());
+        let mut results = Vec::with_capacity(self.queries.len());
         let (mut held_from, mut until, mut known) = (0, None::<u64>, u64::MAX);
         let mut stale_from = u64::MAX;
         for (number, subscription) in &self.queries {
@@ -133,12 +122,7 @@ impl Watcher {
         self.apart.lock().since = None;
         let position = until.map_or(known, |until| (until - 1).min(known));
         let position = at_most.map_or(position, |at_most| at_most.min(position));
-        Some(self.with_refused(View { position, from: held_from, results }))
-    }
-
-    fn with_refused(&self, mut view: View) -> View {
-        view.results.extend(self.refused.iter().map(|(number, shown)| (*number, Arc::clone(shown))));
-        view
+        Some(View { position, from: held_from, results })
     }
 
     /// A view that was made apart, if there is one. Has one made where each stale result is one of a run since the results
@@ -151,7 +135,7 @@ impl Watcher {
             && at_most.is_none_or(|at_most| view.position <= at_most)
         {
             apart.since = Some((Instant::now(), held_from));
-            return Some(self.with_refused(view));
+            return Some(view);
         }
         let (since, began_at) = *apart.since.get_or_insert_with(|| (Instant::now(), held_from));
         if since.elapsed() >= APART_AFTER && stale_from > began_at && !apart.running {

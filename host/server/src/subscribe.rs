@@ -3,6 +3,7 @@
 //! An event is made when the connection has room for it, of the newest result: a reader that is slow misses results in
 //! between and costs no memory.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,7 @@ async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Resul
         give_up_at: None,
         last: None,
         last_seen,
-        begun: false,
+        event: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
         stopping: host.stopping.subscribe(),
         comment_at: Instant::now() + COMMENT_AFTER,
     })
@@ -114,18 +115,18 @@ struct Events {
     last: Option<u64>,
     /// The timestamp of the last event that the client had before it came back.
     last_seen: Option<u64>,
-    begun: bool,
+    /// What is left of the event that is being sent.
+    event: VecDeque<Bytes>,
     stopping: watch::Receiver<bool>,
     comment_at: Instant,
 }
 
 impl Events {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        if !self.begun {
-            self.begun = true;
-            return Some((Ok(Bytes::from_static(b"retry: 1000\n\n")), self));
-        }
         loop {
+            if let Some(part) = self.event.pop_front() {
+                return Some((Ok(part), self));
+            }
             let view = self.watcher.view(self.position);
             self.give_up_at = match &view {
                 Some(_) => None,
@@ -133,7 +134,8 @@ impl Events {
             };
             if let Some(event) = view.and_then(|view| self.event(view)) {
                 self.comment_at = Instant::now() + COMMENT_AFTER;
-                return Some((Ok(event.into()), self));
+                self.event = event;
+                continue;
             }
             tokio::select! {
                 () = self.watcher.changed() => {}
@@ -161,7 +163,7 @@ impl Events {
     }
 
     /// The newest result, where it differs from the one before.
-    fn event(&mut self, view: View) -> Option<String> {
+    fn event(&mut self, view: View) -> Option<VecDeque<Bytes>> {
         let (_, evaluation) = view.results.into_iter().next()?;
         self.position = view.position;
         let ts = self.live.timestamp(view.position);
@@ -180,26 +182,31 @@ impl Events {
     }
 }
 
-fn event(name: &str, ts: u64, evaluation: &Evaluation) -> String {
+/// An event, in parts: the result itself is not copied, so that a thousand slow readers of it hold it once.
+fn event(name: &str, ts: u64, evaluation: &Arc<Evaluation>) -> VecDeque<Bytes> {
     match &evaluation.result {
         Ok(data) => {
-            let mut event = String::with_capacity(data.len() + name.len() + 96);
-            event.push_str("event: result\nid: ");
-            event.push_str(&ts.to_string());
-            event.push_str("\ndata: {\"name\":\"");
-            event.push_str(name);
-            event.push_str("\",\"ts\":");
-            event.push_str(&ts.to_string());
-            event.push_str(",\"data\":");
+            let head = format!("event: result\nid: {ts}\ndata: {{\"name\":\"{name}\",\"ts\":{ts},\"data\":");
             // JSON has no line break of its own; a function's own formatting may.
-            event.push_str(&data.replace(['\n', '\r'], " "));
-            event.push_str("}\n\n");
-            event
+            let data = match data.contains(['\n', '\r']) {
+                true => data.replace(['\n', '\r'], " ").into(),
+                false => Bytes::from_owner(ResultText(Arc::clone(evaluation))),
+            };
+            VecDeque::from([head.into(), data, Bytes::from_static(b"}\n\n")])
         }
         Err(failure) => {
             let error = respond::error(failure, evaluation.request_id);
             let data = json!({ "name": name, "ts": ts, "data": error });
-            format!("event: error\nid: {ts}\ndata: {data}\n\n")
+            VecDeque::from([format!("event: error\nid: {ts}\ndata: {data}\n\n").into()])
         }
+    }
+}
+
+/// The text of a result. Who holds it holds the memory that it is counted with.
+struct ResultText(Arc<Evaluation>);
+
+impl AsRef<[u8]> for ResultText {
+    fn as_ref(&self) -> &[u8] {
+        self.0.result.as_ref().map_or(&[], |text| text.as_bytes())
     }
 }

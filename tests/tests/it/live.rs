@@ -1,6 +1,7 @@
 //! Live queries: subscribers are told of what concerns them, and of nothing else.
 
 mod begins;
+mod crowds;
 mod events;
 mod exactness;
 mod moments;

@@ -92,32 +92,31 @@ impl Round {
     }
 
     fn deliver(&mut self) {
-        self.rounds.deliver(self.begun, std::mem::take(&mut self.ran));
+        self.rounds.deliver(self.begun, &mut self.ran);
     }
 }
 
 impl Drop for Round {
-    /// Something panicked, or the runtime ends.
     fn drop(&mut self) {
-        if self.is_over {
+        if self.is_over || !std::thread::panicking() {
             return;
         }
-        let rounds = &self.rounds;
-        {
-            let mut queue = rounds.queue.lock();
-            queue.put_back(std::mem::take(&mut self.due).into_iter());
-            queue.put_back(std::mem::take(&mut self.ran).into_iter().map(|ran| ran.due));
-            queue.break_off(self.pace);
+        let rounds = Arc::clone(&self.rounds);
+        rounds.queue.lock().break_off(self.pace);
+        match self.running.take() {
+            Some((due, key)) => {
+                tracing::error!(function = %key.path, "a run of a live query panicked");
+                let failure = rounds.failed(&key, Failure::internal("a run of a live query panicked"));
+                self.ran.push(Ran::new(due, key, failure, Arc::default(), rounds.retries));
+                self.deliver();
+            }
+            // It was no run; what had been run is run again.
+            None => {
+                let ran = std::mem::take(&mut self.ran).into_iter();
+                rounds.queue.lock().put_back(ran.map(|ran| ran.due));
+            }
         }
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        if let Some((due, key)) = self.running.take() {
-            tracing::error!(function = %key.path, "a run of a live query panicked");
-            let failure = rounds.failed(&key, Failure::internal("a run of a live query panicked"));
-            let ran = Ran::new(due, key, failure, Arc::default(), rounds.retries);
-            rounds.deliver(self.begun, vec![ran]);
-        }
+        rounds.queue.lock().put_back(std::mem::take(&mut self.due).into_iter());
         rounds.enqueue([]);
     }
 }
