@@ -1,5 +1,7 @@
 //! `/openapi.json`: the project's functions, described from their manifests.
 
+mod definitions;
+
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,6 +11,7 @@ use convoke_deploy::{Deployment, Function};
 use convoke_model::Kind;
 use serde_json::{Map, Value, json};
 
+use self::definitions::Definitions;
 use crate::host::Host;
 use crate::respond;
 
@@ -18,27 +21,33 @@ pub(crate) async fn document(State(host): State<Arc<Host>>) -> Response {
 }
 
 fn describe(project: &str, deployment: &Deployment) -> Value {
+    let mut definitions = Definitions::default();
+    definitions.add("Error", error_schema());
     let paths: Map<String, Value> = deployment
         .functions()
         .into_iter()
         .filter(|function| function.kind() != Kind::Rule)
-        .map(|function| (format!("/api/{}/{}", function.kind(), function.path()), operation(function)))
+        .map(|function| {
+            (format!("/api/{}/{}", function.kind(), function.path()), operation(function, &mut definitions))
+        })
         .collect();
     json!({
         "openapi": "3.1.0",
         "info": { "title": project, "version": "0" },
         "paths": paths,
-        "components": { "schemas": { "Error": error_schema() } },
+        "components": { "schemas": definitions.into_schemas() },
     })
 }
 
-fn operation(function: &Function) -> Value {
+fn operation(function: &Function, definitions: &mut Definitions) -> Value {
     let (args, returns) = function
         .manifest()
         .map_or((Value::Null, Value::Null), |(manifest, _)| (manifest.args.clone(), manifest.returns.clone()));
+    let args = definitions.lift(or_any(args), &format!("{}.args", function.path()));
+    let returns = definitions.lift(or_any(returns), &format!("{}.returns", function.path()));
     let success = json!({
         "type": "object",
-        "properties": { "ok": { "const": true }, "data": or_any(returns) },
+        "properties": { "ok": { "const": true }, "data": returns },
         "required": ["ok", "data"],
     });
     let error = json!({ "$ref": "#/components/schemas/Error" });
@@ -46,7 +55,7 @@ fn operation(function: &Function) -> Value {
         "post": {
             "operationId": function.path().as_str(),
             "tags": [function.path().module()],
-            "requestBody": { "required": true, "content": { "application/json": { "schema": or_any(args) } } },
+            "requestBody": { "required": true, "content": { "application/json": { "schema": args } } },
             "responses": {
                 "200": { "description": "the result", "content": { "application/json": { "schema": success } } },
                 "default": { "description": "an error", "content": { "application/json": { "schema": error } } },

@@ -211,6 +211,34 @@ fn an_action_calls_queries_and_mutations_and_only_allowed_hosts() {
     });
 }
 
+#[test]
+fn every_reference_in_the_openapi_document_resolves() {
+    run(async {
+        let host =
+            TestHost::start(&["messages", "accounts", "friendly", "caller", "library=database-reference", "plans"])
+                .await;
+        let document = host.send(Method::GET, "/openapi.json", "".into()).await.body;
+        let mut references = Vec::new();
+        collect_references(&document, &mut references);
+        assert!(!references.is_empty(), "results of the demo have definitions");
+        for reference in references {
+            let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} is elsewhere"));
+            assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        }
+    });
+}
+
+fn collect_references(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            references.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| collect_references(member, references));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, references)),
+        _ => {}
+    }
+}
+
 async fn bodies(host: &TestHost, args: Value) -> Vec<String> {
     let answer = host.query("messages:list", args).await;
     let list = answer.data().as_array().expect("a list");
