@@ -52,6 +52,11 @@ impl Close {
         Self::new(CLOSE_INTERNAL, INTERNAL_SERVER_ERROR)
     }
 
+    /// The server has too much to do: the client comes back later, in the words that it knows.
+    pub fn too_busy() -> Self {
+        Self::new(CLOSE_AGAIN, "TooManyConcurrentRequests")
+    }
+
     /// A mutation that failed for a reason of the system has no answer: the socket ends, and the client sends the
     /// mutation again, whatever became of it: its receipt tells. None for any other failure, which is final and is
     /// answered.
@@ -62,6 +67,7 @@ impl Close {
         Some(match failure.code {
             Code::Internal => Self::internal(),
             Code::Conflict => Self::new(CLOSE_AGAIN, "OptimisticConcurrencyControlFailure"),
+            Code::SubscriptionLimit => Self::new(CLOSE_AGAIN, "SubscriptionsWorkerFullError"),
             Code::RateLimited => Self::new(CLOSE_AGAIN, "RateLimited"),
             // One that clients know, and after which they wait for longer.
             _ => Self::new(CLOSE_AGAIN, "TooManyConcurrentRequests"),

@@ -12,6 +12,8 @@ use crate::{QueryId, RequestId};
 /// Why a socket cannot go on. [`ProtocolError::close`] says how it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProtocolError {
+    #[error("the message is larger than {limit} bytes")]
+    MessageTooLarge { limit: usize },
     #[error("the message is binary: every message is one text frame")]
     Binary,
     #[error(transparent)]
@@ -43,6 +45,10 @@ pub enum ProtocolError {
     /// A token was refused, or has expired.
     #[error("{message}")]
     Authentication { message: String, base_version: u32, update_attempted: bool },
+    #[error("TooManyQueries: a socket shows at most {limit} queries")]
+    TooManyQueries { limit: usize },
+    #[error("TooManyQueries: the arguments of a socket's queries are larger than {limit} bytes together")]
+    QueriesTooLarge { limit: usize },
     #[error("more than {limit} mutations are waiting on this socket")]
     TooManyConcurrentMutations { limit: usize },
     #[error("a mutation has waited for those before it for more than {limit_ms} ms")]

@@ -27,8 +27,8 @@ pub use close::{
 pub use error::{Misuse, ProtocolError};
 pub use failure::{FunctionError, error_data, error_message};
 pub use limits::{
-    ACTIONS_MAX, CHUNK_BYTES_MAX, MUTATION_WAIT_MS_MAX, MUTATIONS_WAITING_MAX, PING_INTERVAL_MS, QUERIES_PARALLEL_MAX,
-    SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS, TRANSITIONS_UNSENT_MAX,
+    ACTIONS_MAX, CALLS_BYTES_MAX, CHUNK_BYTES_MAX, MUTATION_WAIT_MS_MAX, MUTATIONS_WAITING_MAX, PING_INTERVAL_MS,
+    QUERIES_BYTES_MAX, QUERIES_MAX, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS,
 };
 pub use query_result::{Digest, QueryResult};
 pub use server_message::{Modification, ServerMessage, StateVersion};

@@ -22,8 +22,12 @@ pub const MUTATION_WAIT_MS_MAX: u64 = 60_000;
 /// How many actions of one socket may run at a time (1.6).
 pub const ACTIONS_MAX: usize = 1_000;
 
-/// How many queries of one socket are computed at a time (1.6).
-pub const QUERIES_PARALLEL_MAX: usize = 20;
+/// How much the calls of one socket may hold that have no answer yet: more is not read from it before. A call alone may be
+/// larger.
+pub const CALLS_BYTES_MAX: usize = 32 << 20;
 
-/// How many transitions of one socket may wait to be written: a slow client skips versions (1.6).
-pub const TRANSITIONS_UNSENT_MAX: usize = 2;
+/// How many queries one socket may show. A page shows some tens; what needs more is better written as one query.
+pub const QUERIES_MAX: usize = 4_096;
+
+/// How much the paths, arguments and journals of one socket's queries may hold.
+pub const QUERIES_BYTES_MAX: usize = 32 << 20;

@@ -16,7 +16,7 @@ use crate::client_message::{AddQuery, ClientMessage, Connect, QuerySetModificati
 use crate::client_version::ClientVersion;
 use crate::error::{Misuse, ProtocolError};
 use crate::failure::FunctionError;
-use crate::limits::CHUNK_BYTES_MAX;
+use crate::limits::{CALLS_BYTES_MAX, CHUNK_BYTES_MAX};
 use crate::query_result::QueryResult;
 use crate::server_message::{Modification, ServerMessage, StateVersion, frames};
 use crate::timestamp::Timestamp;
@@ -69,6 +69,12 @@ pub struct Call {
     pub identity: u32,
     /// When the client asked, for [`crate::MUTATION_WAIT_MS_MAX`].
     pub received_ms: u64,
+}
+
+impl Call {
+    pub(crate) fn bytes(&self) -> usize {
+        self.path.len() + self.args.len()
+    }
 }
 
 /// A mutation that is done.
@@ -162,7 +168,7 @@ impl Session {
             }
             ClientMessage::Action { request_id, udf_path, args, component_path } => {
                 let call = self.call(request_id, &udf_path, &args, component_path.as_deref(), now_ms)?;
-                self.requests.add_action(request_id)?;
+                self.requests.add_action(&call)?;
                 Ok(vec![Command::Act(call)])
             }
             ClientMessage::Authenticate { base_version, token } => {
@@ -214,8 +220,9 @@ impl Session {
         let AddQuery { query_id, udf_path, args, journal, component_path } = query;
         refuse_component(component_path.as_deref())?;
         let args = named_arguments(&args)?;
-        self.queries.add(query_id, version)?;
-        Ok(Command::Subscribe { query_id, path: canonical(&udf_path), args, journal })
+        let path = canonical(&udf_path);
+        self.queries.add(query_id, version, path.len() + args.len() + journal.as_ref().map_or(0, String::len))?;
+        Ok(Command::Subscribe { query_id, path, args, journal })
     }
 
     fn call(
@@ -379,6 +386,22 @@ impl Session {
         self.is_scheduled |= ts < self.owed;
         let bytes_max = if self.client.takes_chunks() { CHUNK_BYTES_MAX } else { usize::MAX };
         Ok(frames(text, bytes_max))
+    }
+
+    /// How many bytes a transition has for results that the client does not have, as far as is known before
+    /// [`Session::finish_transition`].
+    pub fn news_bytes<'a>(&self, results: impl IntoIterator<Item = (QueryId, &'a QueryResult)>) -> usize {
+        self.queries.news_bytes(results)
+    }
+
+    /// Whether another call may be read: those without an answer hold less than [`CALLS_BYTES_MAX`].
+    pub fn takes_calls(&self) -> bool {
+        self.requests.bytes() < CALLS_BYTES_MAX
+    }
+
+    /// What the client's queries and its calls without an answer hold, in bytes of their text.
+    pub fn bytes(&self) -> usize {
+        self.queries.bytes() + self.requests.bytes()
     }
 
     /// What to say after [`crate::PING_INTERVAL_MS`] of silence of the server's.

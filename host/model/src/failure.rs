@@ -13,6 +13,7 @@ pub enum Code {
     NotFound,
     MethodNotAllowed,
     Conflict,
+    RequestTimeout,
     PayloadTooLarge,
     RateLimited,
     Internal,
@@ -49,6 +50,7 @@ impl Code {
             Self::NotFound => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::Conflict => "CONFLICT",
+            Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Self::RateLimited => "RATE_LIMITED",
             Self::Internal => "INTERNAL",
@@ -72,13 +74,14 @@ impl Code {
 
     /// The code of the host's own with this name: a function may pass on what another one met.
     fn known(name: &str) -> Option<&'static Self> {
-        const KNOWN: [Code; 23] = [
+        const KNOWN: &[Code] = &[
             Code::InvalidArgs,
             Code::Unauthorized,
             Code::Forbidden,
             Code::NotFound,
             Code::MethodNotAllowed,
             Code::Conflict,
+            Code::RequestTimeout,
             Code::PayloadTooLarge,
             Code::RateLimited,
             Code::Internal,
@@ -110,6 +113,7 @@ impl Code {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict | Self::IdempotencyMismatch => 409,
+            Self::RequestTimeout => 408,
             Self::PayloadTooLarge => 413,
             Self::RateLimited => 429,
             Self::Overloaded | Self::SubscriptionLimit | Self::LiveMemoryLimit => 503,

@@ -9,6 +9,7 @@ use axum::response::Response;
 use convoke_invoke::{Answer, Call, Encoding};
 use convoke_model::{Failure, Kind};
 
+use crate::body::TextBody;
 use crate::caller;
 use crate::host::Host;
 use crate::respond::{self, Stamp};
@@ -40,9 +41,9 @@ async fn call(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Bo
 
 async fn answer(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Body) -> Result<Answer, Failure> {
     let caller = caller::of(headers, kind)?;
-    let body = respond::read_text(body, host.engine.limits().body_bytes_max).await?;
+    let body = TextBody::read(host, body).await?;
     // No body is no arguments.
-    let args = if body.iter().all(u8::is_ascii_whitespace) { "{}" } else { respond::as_text(&body) };
+    let args = if body.is_blank() { "{}" } else { body.text() };
     Ok(host.invoker.enter(&caller, Call { kind, path, args, encoding: Encoding::Clean }).await)
 }
 

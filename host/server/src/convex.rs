@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::body::TextBody;
 use crate::caller;
 use crate::host::Host;
 use crate::respond::{self, Stamp};
@@ -101,13 +102,13 @@ async fn call(host: &Host, kind: Kind, headers: &HeaderMap, body: Body) -> Answe
     run(host, &caller, kind, &call.path, call.args.map(RawValue::get), call.format.unwrap_or_default()).await
 }
 
-async fn read(host: &Host, body: Body) -> Result<Bytes, BadRequest> {
-    Ok(respond::read_text(body, host.engine.limits().body_bytes_max).await?)
+async fn read(host: &Host, body: Body) -> Result<TextBody, BadRequest> {
+    Ok(TextBody::read(host, body).await?)
 }
 
 /// What a body says, or that it is not what it should be.
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], wanted: &str) -> Result<T, BadRequest> {
-    serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not {wanted}: {error}")))
+fn parse<'a, T: Deserialize<'a>>(body: &'a TextBody, wanted: &str) -> Result<T, BadRequest> {
+    serde_json::from_str(body.text()).map_err(|error| invalid(format!("the body is not {wanted}: {error}")))
 }
 
 fn invalid(words: impl Into<String>) -> BadRequest {

@@ -15,6 +15,7 @@ use convoke_sync::{AppliedBy, ApplyOptions, Progress, SyncError, SyncPlan, Warni
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
+use crate::limits::{Bounds, ServerLimits};
 use crate::live::LiveQueries;
 use crate::outbound::{AllowList, AllowListError, HttpGate};
 
@@ -41,6 +42,8 @@ pub struct HostConfig {
     pub connections_max: usize,
     /// How long a client may take nothing of what is sent to it, before its connection is closed.
     pub stall_max: Duration,
+    /// What may be asked of it at once, and how long asking may take.
+    pub server_limits: ServerLimits,
     /// Whether functions may send SQL of their own.
     pub sql: bool,
     /// Static files to serve at `/`.
@@ -119,6 +122,10 @@ pub struct Host {
     pub(crate) live: LiveQueries,
     pub(crate) site_dir: Option<PathBuf>,
     pub(crate) stall_max: Duration,
+    pub(crate) server_limits: ServerLimits,
+    pub(crate) bounds: Bounds,
+    /// Of the pool.
+    pub(crate) connections_max: usize,
     project: String,
     /// The database's owner, for syncs.
     admin: convoke_postgres::Config,
@@ -194,6 +201,9 @@ impl Host {
             invoker,
             site_dir: config.site_dir,
             stall_max: config.stall_max,
+            bounds: Bounds::new(&config.server_limits),
+            server_limits: config.server_limits,
+            connections_max: config.connections_max,
             project: config.project,
             admin: config.postgres,
             applied_by: config.applied_by,

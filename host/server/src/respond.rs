@@ -1,14 +1,11 @@
 //! Bodies of answers. JSON that is at hand as text is spliced, never parsed again.
 
-use std::error::Error;
-
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use convoke_invoke::{RequestId, VersionTag};
-use convoke_model::{Code, Failure, Origin};
-use http_body_util::LengthLimitError;
+use convoke_model::{Code, Failure, Origin, Outcome};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -52,8 +49,12 @@ impl Stamp {
 /// `{ok: false, error: {code, message, details?}}` with the code's status.
 pub(crate) fn failure(failure: &Failure, stamp: Stamp) -> Response {
     let status = StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = json!({ "ok": false, "error": error(failure, stamp.request_id) });
-    stamp.on(json(status, body.to_string()))
+    stamp.on(json(status, failure_text(failure, stamp.request_id)))
+}
+
+/// The body of [`failure`].
+pub(crate) fn failure_text(failure: &Failure, request_id: RequestId) -> String {
+    json!({ "ok": false, "error": error(failure, request_id) }).to_string()
 }
 
 /// `{code, message, details?}`: what a client may read of a failure. One of the system says what became of the call.
@@ -79,22 +80,15 @@ pub(crate) fn text(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
-/// The body of a request, which is text, or why it cannot be read.
-pub(crate) async fn read_text(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
-    let body = axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
-        if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) {
-            Failure::caller(Code::PayloadTooLarge, format!("the body is larger than {bytes_max} bytes"))
-        } else {
-            Failure::caller(Code::InvalidArgs, "the body could not be read").with_internal(error.to_string())
-        }
-    })?;
-    match std::str::from_utf8(&body) {
-        Ok(_) => Ok(body),
-        Err(error) => Err(Failure::caller(Code::InvalidArgs, format!("the body is not UTF-8 text: {error}"))),
-    }
-}
-
-/// The text of a body that [`read_text`] has checked.
-pub(crate) fn as_text(body: &Bytes) -> &str {
-    std::str::from_utf8(body).unwrap_or_default()
+/// The host is at one of its bounds, which `details.limit` names: nothing was begun.
+pub(crate) fn at_limit(limit: &'static str) -> Failure {
+    let words = match limit {
+        "connections_max" => "this host has too many connections: try again",
+        "requests_max" => "this host has too many requests in work: try again",
+        "sockets_max" => "this host has too many sockets and streams: try again",
+        "bodies_bytes_max" => "this host is reading too much from others: try again",
+        "answers_bytes_max" => "this host has too much to send to others: try again",
+        _ => "this host has too much to do: try again",
+    };
+    Failure::system(Code::Overloaded, words).with_outcome(Outcome::NotBegun).with_data(json!({ "limit": limit }))
 }

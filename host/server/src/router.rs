@@ -1,24 +1,25 @@
 //! The routes, and the server that listens.
 
-use std::io;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::ORIGIN;
 use axum::response::Response;
 use axum::routing::{get, post};
 use convoke_model::{Code, Failure};
-use tokio::net::TcpListener;
+use tower::{Layer, Service};
+use tower_http::cors::CorsLayer;
 use tower_http::services::ServeDir;
 
-use crate::cors::CorsWhenAsked;
 use crate::host::Host;
 use crate::respond::Stamp;
-use crate::stall::StallListener;
 use crate::{clean, convex, health, metrics, openapi, respond, socket, subscribe};
 
 /// The routes of a host.
-pub fn router(host: Arc<Host>) -> Router {
+pub(crate) fn router(host: Arc<Host>) -> Router {
     let api = Router::new()
         .route("/query", post(convex::query).get(convex::query_by_get).fallback(get_or_post_only))
         .route("/mutation", post(convex::mutation).fallback(post_only))
@@ -32,9 +33,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/query_at_ts", post(convex::query_at_ts).fallback(post_only))
         .route("/query_batch", post(convex::query_batch).fallback(post_only))
         .route("/subscribe/{*path}", get(subscribe::by_get).post(subscribe::by_post).fallback(get_or_post_only))
-        .fallback(no_route)
-        // As Convex: any page may call, with its own origin mirrored.
-        .layer(CorsWhenAsked);
+        .fallback(no_route);
     let router = Router::new()
         .nest("/api", api)
         .route("/healthz", get(health::alive).fallback(get_only))
@@ -48,25 +47,21 @@ pub fn router(host: Arc<Host>) -> Router {
     router.with_state(host)
 }
 
-/// Serves until `shutdown` ends, then finishes the requests that run. Streams and sockets, which have no end of their own,
-/// are ended: their clients come back by themselves.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve<F>(host: Arc<Host>, listener: TcpListener, shutdown: F) -> io::Result<()>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = StallListener::new(listener, host.stall_max);
-    let stopping = Arc::clone(&host);
-    let shutdown = async move {
-        shutdown.await;
-        stopping.stopping.send_replace(true);
-    };
-    axum::serve(listener, router(Arc::clone(&host))).with_graceful_shutdown(shutdown).await?;
-    // A socket is no request any more: each has a receiver until its calls are answered.
-    host.stopping.closed().await;
-    Ok(())
+/// Has the routes answer a request.
+pub(crate) async fn answer(router: &Router, request: Request) -> Response {
+    let mut router = router.clone();
+    // As Convex: any page may call, with its own origin mirrored, and with credentials. Most callers are no pages, and
+    // pay nothing.
+    let answered: Result<Response, Infallible> =
+        if request.headers().contains_key(ORIGIN) && request.uri().path().starts_with("/api/") {
+            CorsLayer::very_permissive().layer(router).call(request).await
+        } else {
+            router.call(request).await
+        };
+    match answered {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 async fn no_route() -> Response {

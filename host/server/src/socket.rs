@@ -3,6 +3,7 @@
 //! `convoke-convex` says what is said; here are the socket, the timers, and the functions that run. A result is sent when
 //! the socket has room for it, and then it is the newest: a slow client costs no memory.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,12 +21,16 @@ use convoke_invoke::{Answer, Call, CallKey, CallOrigin, Caller, Encoding};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Failure, Kind};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
+use crate::budget::Held;
 use crate::host::{Host, stopped};
 use crate::respond::{self, Stamp};
 
+/// How long a transition waits before it is looked again whether there is room for it.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 /// Kept for as long as a socket is open, most of which say little.
 const READ_BUFFER_BYTES: usize = 2 << 10;
 
@@ -55,21 +60,27 @@ fn open(
         Ok(live) => live.clone(),
         Err(failure) => return respond::failure(&failure, Stamp::new()),
     };
+    let Some(place) = host.bounds.sockets.hold(1) else {
+        return respond::failure(&respond::at_limit("sockets_max"), Stamp::new());
+    };
     let bytes_max = host.engine.limits().body_bytes_max;
     match upgrade {
         Ok(upgrade) => upgrade
             .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(bytes_max)
             .max_frame_size(bytes_max)
-            .on_upgrade(move |socket| Conversation::new(host, live, client, socket).hold()),
+            .on_upgrade(async move |socket| {
+                Conversation::new(host, live, client, socket).hold().await;
+                drop(place);
+            }),
         Err(rejection) => rejection.into_response(),
     }
 }
 
 /// What ended elsewhere.
 enum Done {
-    Mutation { call: Called, answer: Box<Answer> },
-    Action { call: Called, answer: Box<Answer> },
+    Mutation { call: Called, answer: Box<Answer>, room: Held },
+    Action { call: Called, answer: Box<Answer>, room: Held },
 }
 
 /// Why a conversation ends.
@@ -89,6 +100,8 @@ struct Conversation {
     /// Whether the client has not been connected before, and so has sent nothing before.
     is_first: bool,
     watcher: Watcher,
+    /// What the session holds for the client, among all bodies.
+    asked: Held,
     done: mpsc::UnboundedReceiver<Done>,
     report: mpsc::UnboundedSender<Done>,
     /// No transition before this position of the log: the client knows what was committed there.
@@ -101,6 +114,8 @@ struct Conversation {
     /// When the last message was sent.
     spoke: Instant,
     heard: Instant,
+    /// When to look again whether there is room for a transition.
+    room_at: Option<Instant>,
 }
 
 impl Conversation {
@@ -108,6 +123,7 @@ impl Conversation {
         let (report, done) = mpsc::unbounded_channel();
         Self {
             watcher: Watcher::new(live.clone()),
+            asked: host.bounds.bodies.hold_anyway(0),
             stopping: host.stopping.subscribe(),
             host,
             live,
@@ -122,6 +138,7 @@ impl Conversation {
             running: 0,
             spoke: Instant::now(),
             heard: Instant::now(),
+            room_at: None,
         }
     }
 
@@ -141,7 +158,8 @@ impl Conversation {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                message = self.socket.recv() => self.hear(message).await?,
+                // What it asks for beyond that waits in its own buffers.
+                message = self.socket.recv(), if self.session.takes_calls() => self.hear(message).await?,
                 Some(done) = self.done.recv() => {
                     if let Some(next) = self.finish(done).await? {
                         self.obey(next)?;
@@ -149,6 +167,7 @@ impl Conversation {
                 }
                 () = self.watcher.changed() => self.session.invalidate(),
                 _ = pings.tick() => self.keep_alive().await?,
+                () = sleep_until(self.room_at.unwrap_or_else(Instant::now)), if self.room_at.is_some() => {}
                 () = stopped(&mut self.stopping) => break,
             }
             self.transition().await?;
@@ -167,6 +186,9 @@ impl Conversation {
         match message {
             Some(Ok(Message::Text(text))) => {
                 let commands = self.session.receive(&text, now_ms()).map_err(|error| said(&error))?;
+                if !self.asked.resize(self.session.bytes()) {
+                    return Err(End::Said(Close::too_busy()));
+                }
                 let mut subscribes = false;
                 for command in commands {
                     subscribes |= matches!(command, Command::Subscribe { .. });
@@ -177,6 +199,9 @@ impl Conversation {
                     self.owed = self.owed.max(now);
                 }
                 Ok(())
+            }
+            Some(Err(error)) if is_too_large(&error) => {
+                Err(said(&ProtocolError::MessageTooLarge { limit: self.host.engine.limits().body_bytes_max }))
             }
             Some(Ok(Message::Binary(_))) => Err(said(&ProtocolError::Binary)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
@@ -215,17 +240,17 @@ impl Conversation {
                 if now_ms().saturating_sub(call.received_ms) > MUTATION_WAIT_MS_MAX {
                     return Err(said(&ProtocolError::MutationWaitedTooLong { limit_ms: MUTATION_WAIT_MS_MAX }));
                 }
-                self.mutate(call);
-                Ok(())
+                self.mutate(call)
             }
             Command::Act(call) => {
-                self.running += 1;
+                self.admit()?;
                 let (host, report) = (Arc::clone(&self.host), self.report.clone());
                 tokio::spawn(async move {
                     let action =
                         Call { kind: Kind::Action, path: &call.path, args: &call.args, encoding: Encoding::Clean };
                     let answer = Box::new(host.invoker.enter(&Caller::new(CallOrigin::Socket), action).await);
-                    let _ = report.send(Done::Action { call, answer });
+                    let room = room_for(&host, &answer);
+                    let _ = report.send(Done::Action { call, answer, room });
                 });
                 Ok(())
             }
@@ -243,27 +268,44 @@ impl Conversation {
     }
 
     /// A mutation, once, however often its client sends it.
-    fn mutate(&mut self, call: Called) {
+    fn mutate(&mut self, call: Called) -> Result<(), End> {
+        self.admit()?;
         let latest = stamp(self.live.timestamp(self.live.newest()));
         if let Err(misuse) = self.session.mutation_commits_after(call.request_id, latest) {
             tracing::error!(%misuse, "a mutation that is not there");
         }
-        self.running += 1;
         let (host, report) = (Arc::clone(&self.host), self.report.clone());
         let key = CallKey::Request { session: self.session_id, number: call.request_id, is_first: self.is_first };
         tokio::spawn(async move {
             let caller = Caller { key: Some(key), ..Caller::new(CallOrigin::Socket) };
             let mutation = Call { kind: Kind::Mutation, path: &call.path, args: &call.args, encoding: Encoding::Clean };
             let answer = Box::new(host.invoker.enter(&caller, mutation).await);
-            let _ = report.send(Done::Mutation { call, answer });
+            let room = room_for(&host, &answer);
+            let _ = report.send(Done::Mutation { call, answer, room });
         });
+        Ok(())
+    }
+
+    /// Whether another call may begin: not while there is too much to send already. The client sends it again later.
+    fn admit(&mut self) -> Result<(), End> {
+        if self.host.bounds.answers.is_full() {
+            return Err(End::Said(Close::too_busy()));
+        }
+        self.running += 1;
+        Ok(())
     }
 
     /// Answers a call, and returns what waited for it.
     async fn finish(&mut self, done: Done) -> Result<Option<Command>, End> {
         self.running = self.running.saturating_sub(1);
+        let next = self.answer(done).await?;
+        self.asked.resize(self.session.bytes());
+        Ok(next)
+    }
+
+    async fn answer(&mut self, done: Done) -> Result<Option<Command>, End> {
         match done {
-            Done::Mutation { call, answer } => {
+            Done::Mutation { call, answer, room: _room } => {
                 if let Err(failure) = &answer.result
                     && let Some(close) = Close::of_failure(failure)
                 {
@@ -284,7 +326,7 @@ impl Conversation {
                 self.say(response.text).await?;
                 Ok(response.next)
             }
-            Done::Action { call, answer } => {
+            Done::Action { call, answer, room: _room } => {
                 let Answer { result, log, request_id, .. } = *answer;
                 let result = result
                     .map(|value| Encoded::from_clean(value.into_string()))
@@ -311,6 +353,13 @@ impl Conversation {
         let results: Vec<(u32, Arc<QueryResult>)> =
             view.results.iter().map(|(id, evaluation)| (*id, result_of(evaluation))).collect();
         let results = results.iter().map(|(id, result)| (*id, &**result));
+        // Once as text, and once in the socket's buffer.
+        let bytes = 2 * self.session.news_bytes(results.clone());
+        let room = self.host.bounds.answers.hold_or_alone(bytes);
+        self.room_at = room.is_none().then(|| Instant::now() + ROOM_AGAIN);
+        let Some(_room) = room else {
+            return self.session.abandon_transition().map_err(|misuse| internal(&misuse));
+        };
         let ts = stamp(self.live.timestamp(view.position));
         let server_ts = Some(stamp(now_ns()));
         let frames = self.session.finish_transition(ts, results, server_ts).map_err(|misuse| internal(&misuse))?;
@@ -321,6 +370,10 @@ impl Conversation {
     }
 
     async fn keep_alive(&mut self) -> Result<(), End> {
+        if !self.session.takes_calls() {
+            // It is not listened to.
+            self.heard = Instant::now();
+        }
         if self.heard.elapsed() > Duration::from_millis(SILENCE_MS_MAX) {
             return Err(End::Gone);
         }
@@ -376,6 +429,17 @@ fn result_of(evaluation: &Evaluation) -> Arc<QueryResult> {
         let error = FunctionError::new(&Failure::internal(""), Kind::Query, &evaluation.path, &id);
         Arc::new(QueryResult::failed(&error, &[], None))
     })
+}
+
+/// What an answer takes until it is sent.
+fn room_for(host: &Host, answer: &Answer) -> Held {
+    let log: usize = answer.log.iter().map(String::len).sum();
+    host.bounds.answers.hold_anyway(answer.result.as_ref().map_or(0, |text| text.len()) + log)
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<tungstenite::Error>());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
 }
 
 fn said(error: &ProtocolError) -> End {

@@ -23,12 +23,17 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::body::TextBody;
+use crate::budget::{Budget, Held};
 use crate::caller;
 use crate::host::{Host, stopped};
 use crate::respond::{self, Stamp};
 
 /// Proxies give a silent connection up after half a minute or so.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
+
+/// How long an event waits before it is looked again whether there is room for it.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parameters {
@@ -53,9 +58,9 @@ pub(crate) async fn by_post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match respond::read_text(body, host.engine.limits().body_bytes_max).await {
-        Ok(body) if body.iter().all(u8::is_ascii_whitespace) => subscribe(&host, &path, "{}", &headers).await,
-        Ok(body) => subscribe(&host, &path, respond::as_text(&body), &headers).await,
+    match TextBody::read(&host, body).await {
+        Ok(body) if body.is_blank() => subscribe(&host, &path, "{}", &headers).await,
+        Ok(body) => subscribe(&host, &path, body.text(), &headers).await,
         Err(failure) => respond::failure(&failure, Stamp::new()),
     }
 }
@@ -82,6 +87,8 @@ async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Resul
     let call = Call { kind: Kind::Query, path, args, encoding: Encoding::Clean };
     let Checked { path: name, args } = host.invoker.check(&caller, call)?;
     let key = QueryKey { path: name.as_str().into(), args: args.into(), journal: None };
+    let bounds = &host.bounds;
+    let place = bounds.sockets.hold(1).ok_or_else(|| respond::at_limit("sockets_max"))?;
     let mut watcher = Watcher::new(live.clone());
     watcher.add(0, &key)?;
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
@@ -99,6 +106,10 @@ async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Resul
         event: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
         stopping: host.stopping.subscribe(),
         comment_at: Instant::now() + COMMENT_AFTER,
+        answers: Arc::clone(&bounds.answers),
+        sending: None,
+        room_at: None,
+        _place: place,
     })
 }
 
@@ -119,6 +130,12 @@ struct Events {
     event: VecDeque<Bytes>,
     stopping: watch::Receiver<bool>,
     comment_at: Instant,
+    answers: Arc<Budget>,
+    /// Of the event that was made last, until the connection asks for another one.
+    sending: Option<Held>,
+    /// When to look again whether there is room for an event.
+    room_at: Option<Instant>,
+    _place: Held,
 }
 
 impl Events {
@@ -127,13 +144,19 @@ impl Events {
             if let Some(part) = self.event.pop_front() {
                 return Some((Ok(part), self));
             }
+            self.sending = None;
             let view = self.watcher.view(self.position);
             self.give_up_at = match &view {
                 Some(_) => None,
                 None => self.give_up_at.or_else(|| Some(Instant::now() + CATCH_UP_MAX)),
             };
-            if let Some(event) = view.and_then(|view| self.event(view)) {
+            let room = view.as_ref().map(|view| self.answers.hold_or_alone(self.bytes(view)));
+            self.room_at = matches!(room, Some(None)).then(|| Instant::now() + ROOM_AGAIN);
+            if let (Some(view), Some(Some(room))) = (view, room)
+                && let Some(event) = self.event(view)
+            {
                 self.comment_at = Instant::now() + COMMENT_AFTER;
+                self.sending = Some(room);
                 self.event = event;
                 continue;
             }
@@ -144,6 +167,7 @@ impl Events {
                 () = sleep_until(self.give_up_at.unwrap_or(self.comment_at)), if self.give_up_at.is_some() => {
                     self.give_up();
                 }
+                () = sleep_until(self.room_at.unwrap_or(self.comment_at)), if self.room_at.is_some() => {}
                 () = sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + COMMENT_AFTER;
                     return Some((Ok(Bytes::from_static(b": still here\n\n")), self));
@@ -160,6 +184,12 @@ impl Events {
             tracing::debug!(position = self.position, "not reached: this stream begins anew");
             (self.position, self.last_seen) = (0, None);
         }
+    }
+
+    /// What an event of this view takes.
+    fn bytes(&self, view: &View) -> usize {
+        let result = view.results.first().filter(|(_, evaluation)| self.last != Some(evaluation.hash));
+        result.map_or(0, |(_, evaluation)| evaluation.result.as_ref().map_or(1_024, |data| data.len() + 1_024))
     }
 
     /// The newest result, where it differs from the one before.

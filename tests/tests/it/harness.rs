@@ -13,7 +13,7 @@ use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
 use convoke_postgres::Config;
-use convoke_server::{AppliedBy, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX};
+use convoke_server::{AppliedBy, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX, ServerLimits};
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
@@ -99,6 +99,7 @@ impl TestHost {
             limits: Limits::default(),
             connections_max: 8,
             stall_max: STALL_MAX,
+            server_limits: ServerLimits::default(),
             site_dir: Some(workspace().join("public")),
             outbound_allow: vec!["http://127.0.0.1:9".to_owned()],
             sql: true,

@@ -32,6 +32,7 @@ pub(super) async fn open(project: &Project, database: &Database) -> Result<Arc<H
         limits: limits(&manifest.limits),
         connections_max: convoke_server::CONNECTIONS_MAX,
         stall_max: convoke_server::STALL_MAX,
+        server_limits: convoke_server::ServerLimits::default(),
         site_dir: project.site_dir(),
         outbound_allow: manifest.outbound_allow.clone(),
         sql: manifest.sql_allow,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::QueryId;
 use crate::error::{Misuse, ProtocolError};
+use crate::limits::{QUERIES_BYTES_MAX, QUERIES_MAX};
 use crate::query_result::{Digest, QueryResult};
 
 /// The queries of one client, and which of their results it has.
@@ -12,27 +13,44 @@ pub(super) struct Queries {
     active: BTreeMap<QueryId, Active>,
     /// Removed by the client, which waits for confirmation.
     removed: BTreeSet<QueryId>,
+    /// Of all that are active.
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Active {
     /// The version of the query set with which it came.
     since: u32,
+    bytes: usize,
     /// What the client was told last.
     told: Option<Digest>,
 }
 
 impl Queries {
-    pub(super) fn add(&mut self, id: QueryId, version: u32) -> Result<(), ProtocolError> {
+    /// Takes a query whose text has so many bytes.
+    pub(super) fn add(&mut self, id: QueryId, version: u32, bytes: usize) -> Result<(), ProtocolError> {
         if self.active.contains_key(&id) {
             return Err(ProtocolError::QueryIsThere(id));
         }
-        self.active.insert(id, Active { since: version, told: None });
+        // What has gone is still to be confirmed: as many again.
+        if self.active.len() >= QUERIES_MAX || self.active.len() + self.removed.len() >= 2 * QUERIES_MAX {
+            return Err(ProtocolError::TooManyQueries { limit: QUERIES_MAX });
+        }
+        if self.bytes + bytes > QUERIES_BYTES_MAX {
+            return Err(ProtocolError::QueriesTooLarge { limit: QUERIES_BYTES_MAX });
+        }
+        self.bytes += bytes;
+        self.active.insert(id, Active { since: version, bytes, told: None });
         Ok(())
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn remove(&mut self, id: QueryId) -> Result<(), ProtocolError> {
-        self.active.remove(&id).ok_or(ProtocolError::NoSuchQuery(id))?;
+        let removed = self.active.remove(&id).ok_or(ProtocolError::NoSuchQuery(id))?;
+        self.bytes -= removed.bytes;
         self.removed.insert(id);
         Ok(())
     }
@@ -66,6 +84,13 @@ impl Queries {
             Some((*id, *result))
         });
         Ok(news.collect())
+    }
+
+    pub(super) fn news_bytes<'a>(&self, results: impl IntoIterator<Item = (QueryId, &'a QueryResult)>) -> usize {
+        let is_news = |(id, result): &(QueryId, &QueryResult)| {
+            self.active.get(id).is_some_and(|query| query.told != Some(result.digest()))
+        };
+        results.into_iter().filter(is_news).map(|(_, result)| result.members().len()).sum()
     }
 
     pub(super) fn told(&mut self, news: &[(QueryId, &QueryResult)]) {

@@ -1,6 +1,6 @@
 //! The mutations and actions of one client: mutations strictly in order, actions as they come.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Call;
 use crate::RequestId;
@@ -13,8 +13,10 @@ pub(super) struct Requests {
     running: Option<Mutation>,
     waiting: VecDeque<Call>,
     actions: BTreeSet<RequestId>,
-    /// All of the above: no number may come twice, since a client takes a second response for a failure.
-    open: BTreeSet<RequestId>,
+    /// All of the above with the bytes of their text: no number may come twice, since a client takes a second response for
+    /// a failure.
+    open: BTreeMap<RequestId, usize>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -30,14 +32,14 @@ impl Requests {
         if self.running.is_some() && self.waiting.len() >= MUTATIONS_WAITING_MAX {
             return Err(ProtocolError::TooManyConcurrentMutations { limit: MUTATIONS_WAITING_MAX });
         }
-        self.open(call.request_id)?;
+        self.open(call.request_id, call.bytes())?;
         self.waiting.push_back(call);
         Ok(if self.running.is_none() { self.next() } else { None })
     }
 
     pub(super) fn finish_mutation(&mut self, id: RequestId) -> Result<Option<Call>, Misuse> {
         self.running(id)?;
-        self.open.remove(&id);
+        self.close(id);
         Ok(self.next())
     }
 
@@ -51,12 +53,12 @@ impl Requests {
         self.running.as_ref().and_then(|mutation| mutation.commits_after)
     }
 
-    pub(super) fn add_action(&mut self, id: RequestId) -> Result<(), ProtocolError> {
+    pub(super) fn add_action(&mut self, call: &Call) -> Result<(), ProtocolError> {
         if self.actions.len() >= ACTIONS_MAX {
             return Err(ProtocolError::TooManyConcurrentActions { limit: ACTIONS_MAX });
         }
-        self.open(id)?;
-        self.actions.insert(id);
+        self.open(call.request_id, call.bytes())?;
+        self.actions.insert(call.request_id);
         Ok(())
     }
 
@@ -64,12 +66,26 @@ impl Requests {
         if !self.actions.remove(&id) {
             return Err(Misuse::RequestIsNotRunning(id));
         }
-        self.open.remove(&id);
+        self.close(id);
         Ok(())
     }
 
-    fn open(&mut self, id: RequestId) -> Result<(), ProtocolError> {
-        if self.open.insert(id) { Ok(()) } else { Err(ProtocolError::RequestIsRunning(id)) }
+    /// Of the text of all calls that have no answer.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn open(&mut self, id: RequestId, bytes: usize) -> Result<(), ProtocolError> {
+        if self.open.contains_key(&id) {
+            return Err(ProtocolError::RequestIsRunning(id));
+        }
+        self.open.insert(id, bytes);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn close(&mut self, id: RequestId) {
+        self.bytes -= self.open.remove(&id).unwrap_or_default();
     }
 
     fn running(&mut self, id: RequestId) -> Result<&mut Mutation, Misuse> {

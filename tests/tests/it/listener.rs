@@ -1,0 +1,253 @@
+//! Who connects and does not ask, asks slowly, or asks for too much at once.
+
+use std::time::Duration;
+
+use convoke_server::ServerLimits;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use crate::harness::{TestHost, run};
+use crate::live::Subscriber;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn host(limits: ServerLimits) -> TestHost {
+    TestHost::with(&["messages", "friendly"], |config| config.server_limits = limits).await
+}
+
+/// A connection that has said this.
+async fn say(host: &TestHost, text: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(host.address()).await.expect("a connection");
+    stream.write_all(text).await.expect("sent");
+    stream
+}
+
+/// All that comes until the server ends the connection.
+async fn to_end(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut text)).await.expect("an end in time").expect("no reset");
+    String::from_utf8(text).expect("text")
+}
+
+/// The status and the body of an answer in the clean form.
+fn answer(text: &str) -> (u16, Value) {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).expect("JSON"))
+}
+
+async fn list(host: &TestHost) -> u16 {
+    let listed = host.query("messages:list", json!({ "channel": "c" }));
+    timeout(PATIENCE, listed).await.expect("an answer in time").status
+}
+
+#[test]
+fn half_open_requests_lock_nobody_out() {
+    run(async {
+        let host = host(ServerLimits { connections_max: 64, ..ServerLimits::default() }).await;
+        let mut half_open = Vec::new();
+        for number in 0..1_000 {
+            half_open.push(say(&host, if number % 2 == 0 { b"POST /api/query/mess" } else { b"" }).await);
+            if number % 100 == 99 {
+                assert_eq!(list(&host).await, 200);
+            }
+        }
+        drop(half_open);
+    });
+}
+
+#[test]
+fn a_head_a_body_and_idleness_have_their_time() {
+    run(async {
+        let (head_ms_max, body_ms_max, idle_ms_max) = (300, 300, 600);
+        let limits = ServerLimits { head_ms_max, body_ms_max, idle_ms_max, ..ServerLimits::default() };
+        let host = host(limits).await;
+        assert_eq!(to_end(&mut say(&host, b"").await).await, "");
+        assert_eq!(to_end(&mut say(&host, b"GET /healthz HTTP/1.1\r\nhost: ").await).await, "");
+        let mut idle = say(&host, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        assert_eq!(answer(&to_end(&mut idle).await), (200, json!({ "ok": true })));
+        let mut slow =
+            say(&host, b"POST /api/query/friendly:echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{")
+                .await;
+        let (status, body) = answer(&to_end(&mut slow).await);
+        assert_eq!((status, &body["error"]["code"]), (408, &json!("REQUEST_TIMEOUT")));
+        // A stream has asked for all it wants.
+        let mut stream = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+        stream.next().await;
+        sleep(Duration::from_millis(3 * idle_ms_max)).await;
+        crate::live::send(&host, "c", "late").await;
+        stream.next().await;
+    });
+}
+
+#[test]
+fn a_refusal_arrives_while_the_body_is_still_being_sent() {
+    run(async {
+        let host = host(ServerLimits::default()).await;
+        for _ in 0..10 {
+            let head = format!(
+                "POST /api/query/friendly:echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+                20 << 20
+            );
+            let mut stream = say(&host, head.as_bytes()).await;
+            stream.write_all(&vec![b' '; 8 << 20]).await.expect("it is taken");
+            let (status, body) = answer(&to_end(&mut stream).await);
+            assert_eq!((status, &body["error"]["code"]), (413, &json!("PAYLOAD_TOO_LARGE")));
+        }
+    });
+}
+
+#[test]
+fn bodies_are_bounded_together() {
+    run(async {
+        let host = host(ServerLimits { bodies_bytes_max: 1 << 20, ..ServerLimits::default() }).await;
+        // One that has said that much and not all.
+        let head =
+            format!("POST /api/query/friendly:echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", 1 << 20);
+        let mut first = say(&host, head.as_bytes()).await;
+        first.write_all(&vec![b' '; 900_000]).await.expect("it is taken");
+        let text = json!({ "value": "x".repeat(300_000) }).to_string();
+        let refused = async {
+            loop {
+                let answer = host.post("/api/query/friendly:echo", text.clone()).await;
+                if answer.status != 200 {
+                    return answer;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let refused = timeout(PATIENCE, refused).await.expect("once the first has come");
+        assert_eq!((refused.status, refused.code()), (503, "OVERLOADED"));
+        assert_eq!(refused.body["error"]["details"], json!({ "limit": "bodies_bytes_max", "outcome": "not_begun" }));
+        assert_eq!(list(&host).await, 200, "a small one has room");
+        drop(first);
+        let served = async {
+            while host.post("/api/query/friendly:echo", text.clone()).await.status != 200 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, served).await.expect("what it held is given back");
+    });
+}
+
+#[test]
+fn requests_in_work_are_bounded_and_the_host_still_says_how_it_is() {
+    run(async {
+        let host = host(ServerLimits { requests_max: 1, ..ServerLimits::default() }).await;
+        let spin = host.action("friendly:spin", json!({ "ms": 1_000.0 }));
+        let others = async {
+            loop {
+                let answer = host.query("messages:list", json!({ "channel": "c" })).await;
+                if answer.status != 200 {
+                    assert_eq!(
+                        (answer.status, &answer.body["error"]["details"]["limit"]),
+                        (503, &json!("requests_max"))
+                    );
+                    break;
+                }
+            }
+            assert_eq!(host.send(Method::GET, "/healthz", "".into()).await.status, 200);
+        };
+        let (spun, ()) = futures_util::future::join(spin, others).await;
+        spun.data();
+        assert_eq!(list(&host).await, 200);
+    });
+}
+
+#[test]
+fn who_finds_no_place_is_told_so() {
+    run(async {
+        let host = host(ServerLimits { connections_max: 2, ..ServerLimits::default() }).await;
+        let open = async || {
+            let mut stream = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+            stream.next().await;
+            stream
+        };
+        let (first, second) = (open().await, open().await);
+        let mut third = say(&host, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        let (status, body) = answer(&to_end(&mut third).await);
+        assert_eq!((status, &body["error"]["details"]["limit"]), (503, &json!("connections_max")));
+        drop(first);
+        let served = async {
+            while host.send(Method::GET, "/healthz", "".into()).await.status != 200 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, served).await.expect("a place, once there is one");
+        drop(second);
+    });
+}
+
+#[test]
+fn what_slow_readers_hold_is_bounded() {
+    run(async {
+        const RESULT_BYTES: usize = 12 << 20;
+        let host = host(ServerLimits { answers_bytes_max: 16 << 20, ..ServerLimits::default() }).await;
+        let fill = format!(
+            "insert into demo.messages (data) select jsonb_build_object('channel', 'c', 'author', 'a', \
+             'body', repeat('x', {RESULT_BYTES} / 24)) from generate_series(1, 24)"
+        );
+        host.psql().await.batch_execute(&fill).await.expect("messages");
+        let body = json!({ "channel": "c" }).to_string();
+        let request = format!(
+            "POST /api/subscribe/messages:list HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut readers = Vec::new();
+        for _ in 0..4 {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_recv_buffer_size(64 << 10).expect("a small buffer");
+            let mut stream = socket.connect(host.address()).await.expect("a connection");
+            stream.write_all(request.as_bytes()).await.expect("a request");
+            readers.push(stream);
+        }
+        // There is room for the result of one; the others wait until it has been read.
+        let begun = async || {
+            let mut begun = 0;
+            let mut peeked = [0; 1_024];
+            for reader in &readers {
+                let count = reader.peek(&mut peeked).await.expect("the first line");
+                begun += usize::from(String::from_utf8_lossy(&peeked[..count]).contains("event: result"));
+            }
+            begun
+        };
+        while begun().await == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(begun().await, 1);
+        assert_eq!(host.query("messages:list", json!({ "channel": "other" })).await.data(), &json!([]));
+        let all = readers.into_iter().map(async |mut reader| {
+            let (mut bytes, mut buffer) = (0, vec![0; 256 << 10]);
+            while bytes < RESULT_BYTES {
+                bytes += timeout(PATIENCE, reader.read(&mut buffer)).await.expect("its turn").expect("bytes");
+            }
+        });
+        futures_util::future::join_all(all).await;
+    });
+}
+
+#[test]
+fn pages_of_any_origin_may_call_and_others_pay_nothing() {
+    run(async {
+        let host = host(ServerLimits::default()).await;
+        let preflight = "OPTIONS /api/query/messages:list HTTP/1.1\r\nhost: localhost\r\norigin: https://app.example\r\n\
+             access-control-request-method: POST\r\naccess-control-request-headers: x-mine\r\nconnection: close\r\n\r\n";
+        let head = to_end(&mut say(&host, preflight.as_bytes()).await).await.to_lowercase();
+        assert!(head.contains("access-control-allow-origin: https://app.example"), "{head}");
+        assert!(head.contains("access-control-allow-headers: x-mine"), "{head}");
+        let ask = |origin: &str| {
+            format!(
+                "GET /api/query?path=messages:list HTTP/1.1\r\nhost: localhost\r\n{origin}connection: close\r\n\r\n"
+            )
+        };
+        let with =
+            to_end(&mut say(&host, ask("origin: https://app.example\r\n").as_bytes()).await).await.to_lowercase();
+        assert!(with.contains("access-control-allow-credentials: true"), "{with}");
+        let without = to_end(&mut say(&host, ask("").as_bytes()).await).await.to_lowercase();
+        assert!(!without.contains("access-control"), "{without}");
+    });
+}
