@@ -279,8 +279,8 @@ impl Session {
 
     /// The running mutation is about to commit, and its timestamp will be later than `latest`: no transition goes
     /// beyond it before the mutation's response. Else the client would show the mutation's effect twice for a moment,
-    /// its own guess and the server's truth.
-    pub fn mutation_commits_after(&mut self, request_id: RequestId, latest: Timestamp) -> Result<(), Misuse> {
+    /// its own guess and the server's truth. None where it is not committing, or no longer: then transitions go on.
+    pub fn mutation_commits_after(&mut self, request_id: RequestId, latest: Option<Timestamp>) -> Result<(), Misuse> {
         self.requests.commits_after(request_id, latest)
     }
 

@@ -6,6 +6,8 @@ use convoke_store::Receipt;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::commit_watch::CommitWatch;
+
 /// Who a call is made for. It enters here and nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Identity {
@@ -57,12 +59,15 @@ pub struct Caller {
     pub at_least: u64,
     /// The digest, or its beginning, of the version that is to answer.
     pub version: Option<String>,
+    /// Told when a mutation's commit begins.
+    pub commit: Option<CommitWatch>,
 }
 
 impl Caller {
     /// Nobody in particular, with no wishes.
     pub fn new(origin: CallOrigin) -> Self {
-        Self { identity: Identity::Nobody, origin, key: None, deadline: None, at_least: 0, version: None }
+        let identity = Identity::Nobody;
+        Self { identity, origin, key: None, deadline: None, at_least: 0, version: None, commit: None }
     }
 
     /// Under what a mutation happens once: the same key for another call is not the same mutation.

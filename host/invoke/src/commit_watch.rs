@@ -29,8 +29,10 @@ impl CommitWatch {
         Some(self.inner.begun_behind.load(Ordering::SeqCst)).filter(|position| *position != NOT_BEGUN)
     }
 
+    /// A commit is asked for. Where an earlier one may have happened, it counts from that one.
     pub(crate) fn begin(&self) {
-        self.inner.begun_behind.store((self.inner.newest)(), Ordering::SeqCst);
+        let newest = (self.inner.newest)();
+        let _ = self.inner.begun_behind.compare_exchange(NOT_BEGUN, newest, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     pub(crate) fn undone(&self) {

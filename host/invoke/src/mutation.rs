@@ -14,6 +14,9 @@ impl Run<'_> {
         let mut unknown = false;
         loop {
             let (mut attempt, observed) = self.attempt_mutation().await;
+            if let (Err(CallError::Conflict), Some(watch), false) = (&attempt.result, &self.caller.commit, unknown) {
+                watch.undone();
+            }
             let again = match &attempt.result {
                 Err(CallError::Conflict) => true,
                 Err(CallError::Failure(failure)) if failure.outcome == Outcome::Unknown => {
@@ -55,6 +58,9 @@ impl Run<'_> {
         if let Ok(result) = &attempt.result {
             if self.receipt.is_some() {
                 database.remember(result);
+            }
+            if let Some(watch) = &self.caller.commit {
+                watch.begin();
             }
             if let Err(error) = database.commit().await {
                 attempt.result = Err(of_commit(error));

@@ -14,10 +14,10 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use convoke_convex::{
     CLOSE_GOING_AWAY, Call as Called, ClientVersion, Close, Command, Committed, Encoded, FunctionError,
-    MUTATION_WAIT_MS_MAX, PING_INTERVAL_MS, ProtocolError, QueryResult, SILENCE_MS_MAX, SOCKET_PING_INTERVAL_MS,
-    ServerMessage, Session, Timestamp,
+    MUTATION_WAIT_MS_MAX, PING_INTERVAL_MS, ProtocolError, QueryResult, RequestId, SILENCE_MS_MAX,
+    SOCKET_PING_INTERVAL_MS, ServerMessage, Session, Timestamp,
 };
-use convoke_invoke::{Answer, Call, CallKey, CallOrigin, Caller, Encoding};
+use convoke_invoke::{Answer, Call, CallKey, CallOrigin, Caller, CommitWatch, Encoding};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Failure, Kind};
 use tokio::sync::{mpsc, watch};
@@ -108,6 +108,8 @@ struct Conversation {
     owed: u64,
     /// Until when what the client has seen elsewhere has to be there.
     catch_up: Option<(Timestamp, Instant)>,
+    /// The mutation that runs.
+    committing: Option<(RequestId, CommitWatch)>,
     /// Mutations and actions that have not reported yet.
     running: usize,
     stopping: watch::Receiver<bool>,
@@ -135,6 +137,7 @@ impl Conversation {
             report,
             owed: 0,
             catch_up: None,
+            committing: None,
             running: 0,
             spoke: Instant::now(),
             heard: Instant::now(),
@@ -270,14 +273,13 @@ impl Conversation {
     /// A mutation, once, however often its client sends it.
     fn mutate(&mut self, call: Called) -> Result<(), End> {
         self.admit()?;
-        let latest = stamp(self.live.timestamp(self.live.newest()));
-        if let Err(misuse) = self.session.mutation_commits_after(call.request_id, latest) {
-            tracing::error!(%misuse, "a mutation that is not there");
-        }
+        let live = self.live.clone();
+        let commit = CommitWatch::new(move || live.newest());
+        self.committing = Some((call.request_id, commit.clone()));
         let (host, report) = (Arc::clone(&self.host), self.report.clone());
         let key = CallKey::Request { session: self.session_id, number: call.request_id, is_first: self.is_first };
         tokio::spawn(async move {
-            let caller = Caller { key: Some(key), ..Caller::new(CallOrigin::Socket) };
+            let caller = Caller { key: Some(key), commit: Some(commit), ..Caller::new(CallOrigin::Socket) };
             let mutation = Call { kind: Kind::Mutation, path: &call.path, args: &call.args, encoding: Encoding::Clean };
             let answer = Box::new(host.invoker.enter(&caller, mutation).await);
             let room = room_for(&host, &answer);
@@ -321,6 +323,7 @@ impl Conversation {
                 if result.is_ok() {
                     self.owed = self.owed.max(position);
                 }
+                self.committing = None;
                 let response = self.session.mutation_finished(call.request_id, &result, &log);
                 let response = response.map_err(|misuse| internal(&misuse))?;
                 self.say(response.text).await?;
@@ -343,12 +346,21 @@ impl Conversation {
         if !self.session.needs_transition() {
             return Ok(());
         }
+        if let Some((request_id, commit)) = &self.committing {
+            let latest = commit.begun_behind().map(|position| stamp(self.live.timestamp(position)));
+            self.session.mutation_commits_after(*request_id, latest).map_err(|misuse| internal(&misuse))?;
+        }
         let plan = self.session.begin_transition().map_err(|misuse| internal(&misuse))?;
         let at_least = self.live.position_of(plan.at_least.nanos()).max(self.owed);
         let at_most = plan.at_most.map(|at_most| self.live.position_of(at_most.nanos()));
         let Some(view) = self.watcher.view_between(at_least, at_most) else {
             return self.session.abandon_transition().map_err(|misuse| internal(&misuse));
         };
+        // A commit that has begun since then may be covered.
+        let begun_behind = self.committing.as_ref().and_then(|(_, commit)| commit.begun_behind());
+        if begun_behind.is_some_and(|position| position < view.position) {
+            return self.session.abandon_transition().map_err(|misuse| internal(&misuse));
+        }
         self.catch_up = None;
         let results: Vec<(u32, Arc<QueryResult>)> =
             view.results.iter().map(|(id, evaluation)| (*id, result_of(evaluation))).collect();

@@ -43,8 +43,8 @@ impl Requests {
         Ok(self.next())
     }
 
-    pub(super) fn commits_after(&mut self, id: RequestId, latest: Timestamp) -> Result<(), Misuse> {
-        self.running(id)?.commits_after = Some(latest);
+    pub(super) fn commits_after(&mut self, id: RequestId, latest: Option<Timestamp>) -> Result<(), Misuse> {
+        self.running(id)?.commits_after = latest;
         Ok(())
     }
 

@@ -181,7 +181,7 @@ impl Server {
     fn begin_commit(&mut self) {
         let Some(mutation) = self.mutation.as_mut().filter(|mutation| mutation.committed.is_none()) else { return };
         let latest = ts(self.world.latest());
-        self.session.mutation_commits_after(mutation.call.request_id, latest).expect("it runs");
+        self.session.mutation_commits_after(mutation.call.request_id, Some(latest)).expect("it runs");
         mutation.committed = Some(self.world.commit(path_of(&mutation.call.path)));
     }
 

@@ -1,8 +1,9 @@
 //! Each rule of a socket's conversation, by itself.
 
 use convoke_convex::{
-    ACTIONS_MAX, CHUNK_BYTES_MAX, ClientVersion, Command, Committed, Encoded, FunctionError, MUTATIONS_WAITING_MAX,
-    Misuse, ProtocolError, QueryId, QueryResult, Session, Timestamp, Token,
+    ACTIONS_MAX, CALLS_BYTES_MAX, CHUNK_BYTES_MAX, ClientVersion, Command, Committed, Encoded, FunctionError,
+    MUTATIONS_WAITING_MAX, Misuse, ProtocolError, QUERIES_BYTES_MAX, QUERIES_MAX, QueryId, QueryResult, Session,
+    Timestamp, Token,
 };
 use serde_json::{Value, json};
 
@@ -267,7 +268,7 @@ fn mutations_run_in_order_and_transitions_follow() {
 fn a_transition_waits_for_the_response() {
     let mut session = connected();
     say(&mut session, &mutation(0)).expect("a mutation");
-    session.mutation_commits_after(0, ts(5)).expect("it runs");
+    session.mutation_commits_after(0, Some(ts(5))).expect("it runs");
     session.invalidate();
     assert_eq!(session.begin_transition().expect("a transition").at_most, Some(ts(5)));
     let none: [(QueryId, &QueryResult); 0] = [];
@@ -278,6 +279,66 @@ fn a_transition_waits_for_the_response() {
     session.finish_transition(ts(5), none, None).expect("before the commit");
     session.mutation_finished(0, &Ok(committed(6)), &[]).expect("it ran");
     transition(&mut session, 6, &[]).expect("after the response");
+}
+
+#[test]
+fn transitions_go_on_until_a_commit_begins_and_after_it_was_undone() {
+    let mut session = connected();
+    say(&mut session, &mutation(0)).expect("a mutation");
+    transition(&mut session, 4, &[]).expect("it runs, and does not commit");
+    session.mutation_commits_after(0, Some(ts(5))).expect("it runs");
+    session.mutation_commits_after(0, None).expect("it runs again");
+    session.invalidate();
+    assert_eq!(session.begin_transition().expect("a transition").at_most, None);
+}
+
+#[test]
+fn queries_are_bounded_in_number_and_bytes() {
+    let mut session = connected();
+    let queries: Vec<Value> = (0..QUERIES_MAX as u32).map(add).collect();
+    modify(&mut session, 0, &queries).expect("so many");
+    let one = modify(&mut session, 1, &[add(u32::MAX)]);
+    assert_eq!(one.expect_err("one too many"), ProtocolError::TooManyQueries { limit: QUERIES_MAX });
+    // What has gone makes room, also before it is confirmed, and not for ever.
+    let removed: Vec<Value> = (0..QUERIES_MAX as u32).map(remove).collect();
+    modify(&mut session, 1, &removed).expect("they were there");
+    assert_eq!(session.bytes(), 0);
+    let others: Vec<Value> = (0..QUERIES_MAX as u32).map(|id| add(id + 10_000)).collect();
+    modify(&mut session, 2, &others).expect("so many again");
+    modify(&mut session, 3, &[remove(10_000)]).expect("it was there");
+    assert!(modify(&mut session, 4, &[add(20_000)]).is_err(), "nothing is confirmed");
+    transition_of_others(&mut session);
+    modify(&mut session, 4, &[add(20_000)]).expect("now it is");
+
+    let mut session = connected();
+    let large = "x".repeat(QUERIES_BYTES_MAX / 2);
+    let add = |id: u32| json!({ "type": "Add", "queryId": id, "udfPath": "a:b", "args": [{ "large": large }] });
+    modify(&mut session, 0, &[add(0)]).expect("half of it");
+    let second = modify(&mut session, 1, &[add(1)]).expect_err("a little more than the other half");
+    assert_eq!(second, ProtocolError::QueriesTooLarge { limit: QUERIES_BYTES_MAX });
+}
+
+/// A transition that only confirms what was removed.
+fn transition_of_others(session: &mut Session) {
+    let plan = session.begin_transition().expect("scheduled");
+    let result = value("1");
+    let results = plan.queries.iter().map(|id| (*id, &result));
+    session.finish_transition(ts(9), results, None).expect("all are answered");
+}
+
+#[test]
+fn calls_without_an_answer_are_counted() {
+    let mut session = connected();
+    let body = "x".repeat(CALLS_BYTES_MAX / 2);
+    let large = |id: u32| json!({ "type": "Mutation", "requestId": id, "udfPath": "a:b", "args": [{ "body": body }] });
+    say(&mut session, &large(0)).expect("one");
+    assert!(session.takes_calls());
+    say(&mut session, &large(1)).expect("another");
+    assert!(!session.takes_calls() && session.bytes() > CALLS_BYTES_MAX);
+    session.mutation_finished(0, &Ok(committed(6)), &[]).expect("it ran");
+    assert!(session.takes_calls());
+    session.mutation_finished(1, &Ok(committed(7)), &[]).expect("it ran");
+    assert_eq!(session.bytes(), 0);
 }
 
 #[test]
