@@ -55,11 +55,11 @@ pub(crate) struct QueryParameters {
 }
 
 /// What has no result of a function to show: a request that is no request, or a failure of the system.
-pub(crate) struct BadRequest(Failure, Stamp);
+pub(crate) struct BadRequest(Box<Failure>, Stamp);
 
 impl From<Failure> for BadRequest {
     fn from(failure: Failure) -> Self {
-        Self(failure, Stamp::new())
+        Self(Box::new(failure), Stamp::new())
     }
 }
 
@@ -164,14 +164,13 @@ pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, headers: HeaderMa
     let args = argument(call.args.map(RawValue::get))?;
     let live = host.live.get()?;
     let kept = live.query_at(&caller, format.call(kind, path, args), ts.nanos()).await?;
-    let answer = match kept {
-        Some(answer) => answer,
-        None => {
-            let position = live.position_of(ts.nanos());
-            live.catch_up(position).await?;
-            let caller = Caller { at_least: position, ..caller };
-            host.invoker.enter(&caller, format.call(kind, path, args)).await
-        }
+    let answer = if let Some(answer) = kept {
+        answer
+    } else {
+        let position = live.position_of(ts.nanos());
+        live.catch_up(position).await?;
+        let caller = Caller { at_least: position, ..caller };
+        host.invoker.enter(&caller, format.call(kind, path, args)).await
     };
     answered(answer, kind, path, format)
 }
@@ -224,7 +223,7 @@ fn body_of(answer: Answer, kind: Kind, path: &str, format: Format) -> Result<Str
             let log = respond::text(&*answer.log);
             Ok(format!("{{\"status\":\"success\",\"value\":{value},\"logLines\":{log}}}"))
         }
-        Err(failure) if failure.origin == Origin::System => Err(BadRequest(failure, stamp)),
+        Err(failure) if failure.origin == Origin::System => Err(BadRequest(Box::new(failure), stamp)),
         Err(failure) => Ok(respond::text(&ErrorBody {
             status: "error",
             error_message: error_message(&failure, kind, path, &stamp.request_id.to_string()),
