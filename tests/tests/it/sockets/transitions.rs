@@ -15,9 +15,11 @@ fn subscriptions_go_on_while_a_mutation_runs() {
         assert_eq!(socket.next_result().await["value"], json!([]));
 
         let lock = host.psql().await;
-        lock.batch_execute("begin; select 1 from demo.accounts for update").await.expect("locks");
+        // Already its first read waits.
+        let begin = "begin; lock table demo.accounts in access exclusive mode";
+        lock.batch_execute(begin).await.expect("a lock");
         socket.mutate(0, "accounts:transfer", &json!({ "from": 0, "to": 1, "amount": 1 })).await;
-        // It waits for the lock; the others do not wait for it.
+        // The others do not wait for it.
         let waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         let watch = host.psql().await;
         while watch.query(waits, &[]).await.expect("an answer").is_empty() {
