@@ -31,6 +31,7 @@ pub enum Code {
     MemoryLimit,
     StackLimit,
     TableLimit,
+    ReadLimit,
     ResultLimit,
     LogLimit,
     HostCallLimit,
@@ -63,6 +64,7 @@ impl Code {
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::StackLimit => "STACK_LIMIT",
             Self::TableLimit => "TABLE_LIMIT",
+            Self::ReadLimit => "READ_LIMIT",
             Self::ResultLimit => "RESULT_LIMIT",
             Self::LogLimit => "LOG_LIMIT",
             Self::HostCallLimit => "HOST_CALL_LIMIT",
@@ -94,6 +96,7 @@ impl Code {
             Code::MemoryLimit,
             Code::StackLimit,
             Code::TableLimit,
+            Code::ReadLimit,
             Code::ResultLimit,
             Code::LogLimit,
             Code::HostCallLimit,
@@ -122,6 +125,7 @@ impl Code {
             | Self::MemoryLimit
             | Self::StackLimit
             | Self::TableLimit
+            | Self::ReadLimit
             | Self::ResultLimit
             | Self::LogLimit
             | Self::HostCallLimit

@@ -33,6 +33,13 @@ pub struct Limits {
     pub host_calls_max: u64,
     /// Rows that one read may return.
     pub rows_max: u32,
+    /// Rows of one read, as Postgres sends them.
+    pub read_bytes_max: usize,
+    /// The same, of all reads of one call together.
+    pub call_read_bytes_max: usize,
+    /// The same, of all reads of a host whose rows are held at one time. Reads below 1 MiB are not counted: each
+    /// connection may hold one.
+    pub host_read_bytes_max: usize,
     /// Text of one document.
     pub document_bytes_max: usize,
     /// Calls from outside that run or wait at once. Each holds its arguments: beyond so many, waiting helps nobody.
@@ -158,6 +165,10 @@ impl Default for Limits {
             log_bytes_max: 1 << 20,
             host_calls_max: 250_000,
             rows_max: 100_000,
+            // What an instance may have of memory, and so more than a function can take.
+            read_bytes_max: 64 << 20,
+            call_read_bytes_max: 256 << 20,
+            host_read_bytes_max: 256 << 20,
             // Convex' own bound.
             document_bytes_max: 1 << 20,
             calls_max: 8_192,

@@ -65,17 +65,41 @@ pub enum Parameter {
 
 /// A name as SQL writes it.
 pub fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    let mut text = String::with_capacity(name.len() + 2);
+    push_quoted(&mut text, name, '"');
+    text
+}
+
+/// Quotes without a copy in between: this is done for each statement.
+fn push_quoted(text: &mut String, name: &str, quote: char) {
+    text.push(quote);
+    for (number, part) in name.split(quote).enumerate() {
+        if number > 0 {
+            text.extend([quote, quote]);
+        }
+        text.push_str(part);
+    }
+    text.push(quote);
 }
 
 /// A text as SQL writes it.
 pub fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let mut quoted = String::with_capacity(text.len() + 2);
+    push_quoted(&mut quoted, text, '\'');
+    quoted
 }
 
 /// `"schema"."table"`.
 pub fn qualified(schema: &str, table: &str) -> String {
-    format!("{}.{}", quote_identifier(schema), quote_identifier(table))
+    let mut text = String::with_capacity(schema.len() + table.len() + 5);
+    push_qualified(&mut text, schema, table);
+    text
+}
+
+fn push_qualified(text: &mut String, schema: &str, table: &str) {
+    push_quoted(text, schema, '"');
+    text.push('.');
+    push_quoted(text, table, '"');
 }
 
 /// A field as the indexes hold it and as conditions compare it. One function for both, so that they never part.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::filter::push_filter;
-use crate::{Parameter, Statement, key_of, qualified, quote_literal};
+use crate::{Parameter, Statement, key_of, push_qualified, qualified, quote_literal};
 
 /// The part of an index that a plan's page covers, beside its conditions. Both ends are documents that were seen.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -107,10 +107,13 @@ pub fn expire_receipts(rows_max: i32) -> Statement {
 
 /// One document by id.
 pub fn get(schema: &str, table: &Table, id: Uuid) -> Statement {
-    Statement {
-        text: format!("select {} from {} where _id = $1", columns(table), qualified(schema, &table.name)),
-        parameters: vec![Parameter::Uuid(id)],
-    }
+    let mut text = String::with_capacity(128);
+    text.push_str("select ");
+    text.push_str(columns(table));
+    text.push_str(" from ");
+    push_qualified(&mut text, schema, &table.name);
+    text.push_str(" where _id = $1");
+    Statement { text, parameters: vec![Parameter::Uuid(id)] }
 }
 
 /// Documents by id, in any order.

@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use crate::document::{Bound, optional_json_column};
+use crate::parameters::{Bound, optional_json_column};
 use crate::{Store, StoreError};
 
 /// The backfill of one table. It goes over the table in passes: within a pass by the order of ids, as often as rows of an
@@ -67,7 +67,7 @@ impl Backfill {
         let transaction = client.transaction().await.map_err(failed)?;
         // To find no row is to look at all of them.
         transaction.batch_execute("set local statement_timeout = 0").await.map_err(failed)?;
-        let project = &store.inner.project;
+        let project = &store.inner.project.name;
         let select = convoke_sql::outdated(project, &self.table, self.after, rows_max);
         let rows = run(&transaction, &select).await.map_err(failed)?;
         let (mut pass, mut failure) = (self.pass, None);

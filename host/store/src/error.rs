@@ -36,6 +36,20 @@ pub(crate) enum Writes {
     Refused,
 }
 
+/// Why a statement gave no rows.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Postgres(tokio_postgres::Error),
+    /// The host takes no more of them.
+    Ours(DatabaseError),
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
 /// Turns an error of Postgres into what the call does next. What the function is at fault for is refused: it may go on where a
 /// savepoint leads back.
 pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseError {

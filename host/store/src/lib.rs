@@ -5,20 +5,17 @@
 
 mod backfill;
 mod call;
-mod changes;
-mod document;
 mod error;
+mod parameters;
 mod pipeline;
 mod pool;
-mod reads;
 mod receipt;
 mod retention;
-mod shape;
+mod rows;
+mod sessions;
 mod snapshot;
 mod statement;
 mod transaction;
-mod unmanaged;
-mod writes;
 
 pub use backfill::{Backfill, Batch, Pass, Progress};
 pub use call::{CallDatabase, CallOptions, Isolation, NoteReads};

@@ -7,15 +7,14 @@ use std::time::Instant;
 use convoke_model::{Code, DatabaseError, Failure, chain};
 use convoke_postgres::Tls;
 use convoke_sql::Statement;
-use deadpool_postgres::{Object, Pool, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
-use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use crate::Store;
-use crate::document::Bound;
-use crate::error::{self, Writes, explain, explain_sql};
+use crate::error::{self, Fault, Writes, explain, explain_sql};
+use crate::parameters::Bound;
+use crate::rows::{Budget, Rows};
+use crate::sessions::{Object, Pool, PoolError, Session};
 
 /// A connection in the hands of one call. However the call ends, dropping it leaves nothing behind: an open transaction is
 /// rolled back, and where an answer is still to come, the statement is cancelled and the connection closed.
@@ -25,6 +24,7 @@ pub(crate) struct Connection {
     client: Option<Object>,
     tls: Tls,
     deadline: Instant,
+    budget: Budget,
     phase: Phase,
     /// SQL of a function's own may have changed the session: what undoes it before the connection is used again.
     restore: Option<Arc<str>>,
@@ -94,12 +94,14 @@ impl Connection {
         };
         let client = client.map_err(|error| unavailable(&error))?;
         let tls = store.inner.tls.clone();
-        Ok(Self { client: Some(client), tls, deadline, phase: Phase::Free, restore: None })
+        let budget = Budget::new(store.inner.rooms.clone(), deadline);
+        Ok(Self { client: Some(client), tls, deadline, budget, phase: Phase::Free, restore: None })
     }
 
     /// The same connection in the hands of another call.
     pub(crate) fn with_deadline(mut self, deadline: Instant) -> Self {
         self.deadline = deadline;
+        self.budget = self.budget.renewed(deadline);
         self
     }
 
@@ -111,42 +113,41 @@ impl Connection {
     }
 
     /// Sends everything at once and waits for all of it; gives the rows of each statement.
-    pub(crate) async fn round_trip(
-        &mut self,
-        statements: &[Statement],
-        around: Around,
-    ) -> Result<Vec<Vec<Row>>, Broken> {
+    pub(crate) async fn round_trip(&mut self, statements: &[Statement], around: Around) -> Result<Vec<Rows>, Broken> {
         let before = std::mem::replace(&mut self.phase, Phase::InFlight);
-        let result = self.send_in_time(statements, around).await;
-        self.phase = match (&result, around.end) {
+        let deadline = self.deadline.into();
+        let Ok(result) = tokio::time::timeout_at(deadline, self.send_all(statements, around)).await else {
             // Still in flight: dropping the connection cancels the statement.
-            (Err(None), _) => return Err(too_late(around)),
-            (Err(Some(broken)), _) if broken.step == Step::Prepare => before,
+            return Err(too_late(around));
+        };
+        let result = result.map_err(|(step, fault)| match fault {
+            Fault::Postgres(error) => (true, Broken { step, error: explain(&error, phase_of(step, around)) }),
+            // Rows are still to come, and nobody takes them.
+            Fault::Ours(error) => (false, Broken { step, error }),
+        });
+        self.phase = match (&result, around.end) {
+            (Err((false, _)), _) => Phase::InFlight,
+            (Err((true, broken)), _) if broken.step == Step::Prepare => before,
             // A failed statement before it makes the commit a rollback: either way the transaction is over.
             (_, End::Commit | End::CommitAndPosition) => Phase::Free,
             (_, End::Open) if around.begin.is_some() => Phase::InTransaction,
             (_, End::Open) => before,
         };
-        result.map_err(|broken| broken.unwrap_or_else(|| too_late(around)))
+        result.map_err(|(_, broken)| broken)
     }
 
-    /// No error where the deadline came before the answer.
-    async fn send_in_time(&self, statements: &[Statement], around: Around) -> Result<Vec<Vec<Row>>, Option<Broken>> {
+    async fn send_all(&mut self, statements: &[Statement], around: Around) -> Result<Vec<Rows>, Failed> {
         let Some(client) = self.client.as_ref() else { return Ok(Vec::new()) };
-        let sent = async {
-            // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
-            let mut prepared = Vec::with_capacity(statements.len());
-            for statement in statements {
-                prepared.push(if statement.is_control() { None } else { Some(prepare(client, statement).await?) });
-            }
-            let position = match around.end {
-                End::CommitAndPosition => Some(prepare(client, &convoke_sql::position()).await?),
-                End::Open | End::Commit => None,
-            };
-            send(client, &prepared, statements, around, position.as_ref()).await
+        // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
+        let mut prepared = Vec::with_capacity(statements.len());
+        for statement in statements {
+            prepared.push(if statement.is_control() { None } else { Some(prepare(client, statement).await?) });
+        }
+        let position = match around.end {
+            End::CommitAndPosition => Some(prepare(client, &convoke_sql::position()).await?),
+            End::Open | End::Commit => None,
         };
-        let sent = tokio::time::timeout_at(self.deadline.into(), sent).await.map_err(|_| None)?;
-        sent.map_err(|(step, error)| Some(Broken { step, error: explain(&error, phase_of(step, around)) }))
+        send(client, &mut self.budget, &prepared, statements, around, position.as_ref()).await
     }
 
     /// Ends a transaction without waiting for the answer: what the connection does next queues behind it.
@@ -158,27 +159,29 @@ impl Connection {
         self.phase = Phase::Free;
     }
 
-    /// Runs something on the connection itself, within the call's deadline. `restore` is what the session is told
-    /// before anybody else has it.
-    pub(crate) async fn run<'a, T, F>(
-        &'a mut self,
+    /// Runs a statement that a function wrote itself, within the call's deadline. `restore` is what the session gets before
+    /// anybody else has it.
+    pub(crate) async fn run<T>(
+        &mut self,
         restore: &Arc<str>,
         writes: Writes,
-        run: impl FnOnce(&'a Object) -> F,
-    ) -> Result<T, DatabaseError>
-    where
-        F: Future<Output = Result<T, tokio_postgres::Error>> + 'a,
-    {
+        run: impl AsyncFnOnce(&Object, &mut Budget) -> Result<T, Fault>,
+    ) -> Result<T, DatabaseError> {
         self.restore = Some(Arc::clone(restore));
         let Some(client) = self.client.as_ref() else {
             return Err(Failure::internal("a connection that was given back").into());
         };
         let before = std::mem::replace(&mut self.phase, Phase::InFlight);
-        let Ok(result) = tokio::time::timeout_at(self.deadline.into(), run(client)).await else {
+        let Ok(result) = tokio::time::timeout_at(self.deadline.into(), run(client, &mut self.budget)).await else {
             return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
         };
+        let result = match result {
+            Err(Fault::Ours(error)) => return Err(error),
+            Err(Fault::Postgres(error)) => Err(explain_sql(&error, writes)),
+            Ok(value) => Ok(value),
+        };
         self.phase = before;
-        result.map_err(|error| explain_sql(&error, writes))
+        result
     }
 }
 
@@ -213,7 +216,7 @@ impl Drop for Connection {
 }
 
 /// Stops what a lost call left running; the connection is closed, never used again.
-fn cancel(client: deadpool_postgres::ClientWrapper, tls: Tls) {
+fn cancel(client: Session, tls: Tls) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
         if let Err(error) = client.cancel_token().cancel_query(tls).await {
@@ -223,39 +226,37 @@ fn cancel(client: deadpool_postgres::ClientWrapper, tls: Tls) {
     });
 }
 
-type Failed = (Step, tokio_postgres::Error);
+type Failed = (Step, Fault);
 
 async fn prepare(client: &Object, statement: &Statement) -> Result<tokio_postgres::Statement, Failed> {
-    client.prepare_cached(&statement.text).await.map_err(|error| (Step::Prepare, error))
+    client.prepared(&statement.text).await.map_err(|error| (Step::Prepare, error.into()))
 }
 
 async fn send(
     client: &Object,
+    budget: &mut Budget,
     prepared: &[Option<tokio_postgres::Statement>],
     statements: &[Statement],
     around: Around,
     position: Option<&tokio_postgres::Statement>,
-) -> Result<Vec<Vec<Row>>, Failed> {
-    let bound: Vec<Vec<Bound<'_>>> =
-        statements.iter().map(|statement| statement.parameters.iter().map(Bound).collect()).collect();
-    let parameters: Vec<Vec<&(dyn ToSql + Sync)>> =
-        bound.iter().map(|row| row.iter().map(|value| value as &(dyn ToSql + Sync)).collect()).collect();
-
+) -> Result<Vec<Rows>, Failed> {
     let mut begin = around.begin.map(|text| Box::pin(maybe_done(client.batch_execute(text))));
     let mut running: Vec<_> = prepared
         .iter()
-        .zip(statements.iter().zip(&parameters))
-        .map(|(prepared, (statement, parameters))| {
+        .zip(statements)
+        .map(|(prepared, statement)| {
             Box::pin(maybe_done(async move {
                 match prepared {
-                    Some(prepared) => client.query(prepared, parameters).await,
-                    None => client.batch_execute(&statement.text).await.map(|()| Vec::new()),
+                    Some(prepared) => {
+                        client.query_raw(prepared, statement.parameters.iter().map(Bound)).await.map(Some)
+                    }
+                    None => client.batch_execute(&statement.text).await.map(|()| None),
                 }
             }))
         })
         .collect();
     let mut commit = (around.end != End::Open).then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
-    let mut position = position.map(|statement| Box::pin(maybe_done(client.query(statement, &[]))));
+    let mut position = position.map(|statement| Box::pin(maybe_done(client.query_raw(statement, NO_PARAMETERS))));
 
     // The first poll of each writes its message: this loop is the order on the wire.
     if let Some(begin) = &mut begin {
@@ -272,20 +273,28 @@ async fn send(
     }
 
     if let Some(begin) = begin {
-        settle(begin).await.map_err(|error| (Step::Begin, error))?;
+        settle(begin).await.map_err(|error| (Step::Begin, error.into()))?;
     }
     let mut results = Vec::with_capacity(running.len() + 1);
     for (number, statement) in running.into_iter().enumerate() {
-        results.push(settle(statement).await.map_err(|error| (Step::Statement(number), error))?);
+        let step = Step::Statement(number);
+        let stream = settle(statement).await.map_err(|error| (step, error.into()))?;
+        results.push(match stream {
+            Some(stream) => budget.collect(stream).await.map_err(|fault| (step, fault))?,
+            None => Rows::default(),
+        });
     }
     if let Some(commit) = commit {
-        settle(commit).await.map_err(|error| (Step::Commit, error))?;
+        settle(commit).await.map_err(|error| (Step::Commit, error.into()))?;
     }
     if let Some(position) = position {
-        results.push(settle(position).await.map_err(|error| (Step::Position, error))?);
+        let stream = settle(position).await.map_err(|error| (Step::Position, error.into()))?;
+        results.push(budget.collect(stream).await.map_err(|fault| (Step::Position, fault))?);
     }
     Ok(results)
 }
+
+const NO_PARAMETERS: [Bound<'static>; 0] = [];
 
 async fn settle<T, F>(mut future: std::pin::Pin<Box<MaybeDone<F>>>) -> Result<T, tokio_postgres::Error>
 where

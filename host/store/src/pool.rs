@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use convoke_documents::Project;
 use convoke_model::{Code, CursorKey, DatabaseError, Failure, Limits, Table, Tables};
 use convoke_postgres::{Config, Tls};
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
 use tokio_postgres::types::PgLsn;
 
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
 use crate::error::{Phase, explain};
 use crate::pipeline::unavailable;
+use crate::rows::Rooms;
+use crate::sessions::{Hook, HookError, Object, Pool, Sessions};
 use convoke_model::chain;
 
 /// How a store connects.
@@ -45,10 +48,10 @@ pub(crate) struct Inner {
     pub(crate) positions: Pool,
     /// How the pool's connections are encrypted, for requests to cancel what they do.
     pub(crate) tls: Tls,
-    pub(crate) project: String,
-    pub(crate) limits: Limits,
+    pub(crate) project: Arc<Project>,
+    /// For the rows that calls read.
+    pub(crate) rooms: Rooms,
     pub(crate) sql: bool,
-    pub(crate) cursor_key: CursorKey,
     /// When a scan of a table was last looked into.
     scans: Mutex<HashMap<String, Instant>>,
     /// What makes a session ours again, after SQL of a function's own.
@@ -73,19 +76,17 @@ impl Store {
         }
         let tls = app.tls();
         let recycling = || ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(app.plain(), tls.clone(), recycling());
-        let held = Manager::from_config(app.plain(), tls.clone(), recycling());
-        let positions = Manager::from_config(app.plain(), tls.clone(), recycling());
+        let sessions = || Sessions(Manager::from_config(app.plain(), tls.clone(), recycling()));
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let wait = Duration::from_millis(limits.queue_ms_max);
-        let pool = build(manager, connections_max, wait, settings.clone())?;
-        let held = build(held, SNAPSHOTS_HELD_MAX, Duration::ZERO, settings.clone())?;
-        let positions = build(positions, 1, wait, settings)?;
+        let pool = build(sessions(), connections_max, wait, settings.clone())?;
+        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, settings.clone())?;
+        let positions = build(sessions(), 1, wait, settings)?;
         let scans = Mutex::default();
-        Ok(Self {
-            inner: Arc::new(Inner { pool, held, positions, tls, project, limits, sql, cursor_key, scans, restore }),
-        })
+        let rooms = Rooms::new(&limits);
+        let project = Arc::new(Project { name: project, limits, cursor_key });
+        Ok(Self { inner: Arc::new(Inner { pool, held, positions, tls, project, rooms, sql, scans, restore }) })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.
@@ -110,7 +111,7 @@ impl Store {
         let asked = async {
             let client = self.inner.positions.get().await.map_err(|error| unavailable(&error))?;
             let failed = |error| explain(&error, Phase::BeforeCommit);
-            let statement = client.prepare_cached("select pg_current_wal_insert_lsn()").await.map_err(failed)?;
+            let statement = client.prepared("select pg_current_wal_insert_lsn()").await.map_err(failed)?;
             let row = client.query_one(&statement, &[]).await.map_err(failed)?;
             row.try_get::<_, PgLsn>(0).map(u64::from).map_err(failed)
         };
@@ -118,6 +119,11 @@ impl Store {
             Ok(position) => position,
             Err(_) => Err(Failure::system(Code::DeadlineExceeded, "the database took too long").into()),
         }
+    }
+
+    /// The room that is taken for rows of calls, in bytes; it is never more than `host_read_bytes_max`.
+    pub fn read_bytes_held(&self) -> usize {
+        self.inner.rooms.held_bytes()
     }
 
     /// Closes the idle connections, and the others as they come back.
@@ -156,7 +162,7 @@ impl Store {
         let statement = "select c.reltuples from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                          where n.nspname = $1 and c.relname = $2";
         let failed = |source| StoreError::Statement { statement: statement.to_owned(), source };
-        let row = client.query_one(statement, &[&self.inner.project, &table]).await.map_err(failed)?;
+        let row = client.query_one(statement, &[&self.inner.project.name, &table]).await.map_err(failed)?;
         row.try_get(0).map_err(failed)
     }
 
@@ -166,12 +172,12 @@ impl Store {
 }
 
 fn build(
-    manager: Manager,
+    sessions: Sessions,
     max: usize,
     wait: Duration,
     settings: String,
 ) -> Result<Pool, deadpool_postgres::BuildError> {
-    Pool::builder(manager)
+    Pool::builder(sessions)
         .max_size(max)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(wait))

@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
-use crate::document::Bound;
+use crate::parameters::Bound;
 use crate::{Store, StoreError};
 
 /// What became of a batch.

@@ -9,7 +9,6 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_postgres::types::PgLsn;
 
 use crate::Store;
-use crate::error::{Phase, explain};
 use crate::pipeline::{Around, Broken, Connection};
 
 /// A snapshot of the database that the runs who are given it share. The first read takes it; it ends with the last clone,
@@ -66,18 +65,17 @@ impl Store {
     /// # Errors
     /// Where there are too many, or Postgres cannot be reached.
     pub async fn hold_snapshot(&self, deadline: Instant) -> Result<HeldSnapshot, DatabaseError> {
-        let unreadable = |error| explain(&error, Phase::BeforeCommit);
         let nothing = || DatabaseError::from(Failure::internal("a statement that always gives a row gave none"));
         let failed = |broken: Broken| broken.error;
         let mut connection = Connection::open_held(self, deadline).await?;
         // The position comes first: whatever committed before it is in the snapshot.
         let mut rows = connection.round_trip(&[convoke_sql::position()], Around::default()).await.map_err(failed)?;
-        let row = rows.pop().and_then(|rows| rows.into_iter().next()).ok_or_else(nothing)?;
-        let lsn = row.try_get::<_, PgLsn>(0).map_err(unreadable)?.into();
+        let row = rows.pop().unwrap_or_default();
+        let lsn = row.first().ok_or_else(nothing)?.get::<PgLsn>(0)?.into();
         let begin = Around { begin: Some(BEGIN_HELD), ..Around::default() };
         let mut rows = connection.round_trip(&[convoke_sql::snapshot()], begin).await.map_err(failed)?;
-        let row = rows.pop().and_then(|rows| rows.into_iter().next()).ok_or_else(nothing)?;
-        let snapshot: String = row.try_get(0).map_err(unreadable)?;
+        let row = rows.pop().unwrap_or_default();
+        let snapshot: String = row.first().ok_or_else(nothing)?.get(0)?;
         let taken = Taken { snapshot: snapshot.clone(), lsn };
         let held = Held { connection: Some(connection), taken: Some(taken), intact: HashSet::new() };
         Ok(HeldSnapshot { shared: SharedSnapshot { held: Arc::new(Mutex::new(held)) }, snapshot, lsn })

@@ -1,82 +1,50 @@
 //! SQL of a function's own: one statement, in the call's transaction, under the project's role.
 
-use std::error::Error;
-
-use bytes::{BufMut, BytesMut};
-use convoke_model::{Code, DatabaseError, DocumentId, Failure, Read, has_nul};
+use convoke_documents::{Row as _, Rows as _, Source as _, invalid, too_many};
+use convoke_model::{Code, DatabaseError, Failure, Read, has_nul};
 use serde_json::Value;
-use tokio_postgres::Row;
-use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::ToSql;
 
-use crate::call::{CallDatabase, Isolation, invalid};
-use crate::document::json_column;
-use crate::reads::too_many;
+use crate::call::CallDatabase;
+use crate::error::Fault;
+use crate::parameters::JsonParameter;
+use crate::rows::{Budget, Rows};
+use crate::sessions::Object;
 
 /// The statements that neither leave the transaction nor change the session. Whatever else a statement tries is
 /// up to the role, which owns nothing and belongs to no other role.
 const ALLOWED: [&str; 8] = ["select", "with", "values", "table", "insert", "update", "delete", "merge"];
 
+/// A statement that may be sent.
+struct Sql<'a> {
+    text: &'a str,
+    /// Its first word, in lower case.
+    word: String,
+    parameters: Vec<JsonParameter>,
+    /// Whether it is to be known which relations it reads.
+    noted: bool,
+    rows_max: u32,
+}
+
 impl CallDatabase {
-    #[expect(clippy::too_many_lines, reason = "its parts are about to move to a crate of their own")]
     pub(crate) async fn run_sql(&mut self, statement: &str, parameters: &str) -> Result<String, DatabaseError> {
-        self.transaction.check_usable()?;
+        self.documents.source.check_usable()?;
         if !self.store.inner.sql {
             let words = "the project grants its functions no SQL: say `[sql]` and `allow = true` in `convoke.toml`";
             return Err(DatabaseError::Refused(Failure::function(Code::Forbidden, words)));
         }
-        // One statement alone would not be held to reading.
-        if self.options.isolation == Isolation::SingleRead {
-            return Err(DatabaseError::NeedsSnapshot);
-        }
-        let word = first_word(statement).to_ascii_lowercase();
-        if !ALLOWED.contains(&word.as_str()) {
-            let words = format!("`{word}` is no statement that a function may send: {}", ALLOWED.join(", "));
-            return Err(DatabaseError::Refused(Failure::function(Code::Forbidden, words)));
-        }
-        let parameters: Vec<Value> = serde_json::from_str(parameters)
-            .map_err(|error| invalid(format!("the parameters are not a JSON array: {error}")))?;
-        if statement.contains('\0') || parameters.iter().any(has_nul) {
-            return Err(invalid("the statement or a parameter has the character \\u0000, which Postgres cannot have"));
-        }
-        let observe = self.options.reads.is_some();
-        let rows_max = self.store.inner.limits.rows_max;
+        let rows_max = self.store.inner.project.limits.rows_max;
+        let sql = Sql::of(statement, parameters, self.documents.is_noted(), rows_max)?;
         let restore = std::sync::Arc::clone(&self.store.inner.restore);
-        let writes = self.transaction.writes();
-        let packet = self.take_writes();
-        let mut lent = self.transaction.open(packet).await?;
-        let ran = lent
-            .run(&restore, writes, |client| async move {
-                let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
-                let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-                let prepared = client.prepare(statement).await?;
-                if prepared.params().len() != bound.len() {
-                    return Ok(Ran::Parameters { wanted: prepared.params().len(), given: bound.len() });
-                }
-                let plan = if observe {
-                    let explain = format!("explain (format json, verbose, costs off) {statement}");
-                    client.query(&explain, &bound).await?.first().map(json_column).transpose()?.map(str::to_owned)
-                } else {
-                    None
-                };
-                if prepared.columns().is_empty() {
-                    let count = client.execute(&prepared, &bound).await?;
-                    return Ok(Ran::Rows { plan, rows: Vec::new(), count });
-                }
-                let wrapped = match word.as_str() {
-                    "insert" | "update" | "delete" | "merge" => {
-                        format!("with q as (\n{statement}\n) select to_json(q) from q")
-                    }
-                    _ => format!("select to_json(q) from (\n{statement}\n) as q limit {}", u64::from(rows_max) + 1),
-                };
-                let rows = client.query(&wrapped, &bound).await?;
-                let count = rows.len() as u64;
-                Ok(Ran::Rows { plan, rows, count })
-            })
-            .await;
-        let ran = self.transaction.settle(lent, ran);
-        if ran.is_err() && observe {
+        let writes = self.documents.source.writes();
+        let packet = self.documents.take_writes();
+        let mut lent = self.documents.source.open(packet).await?;
+        let run = async |client: &Object, budget: &mut Budget| sql.run(client, budget).await;
+        let ran = lent.run(&restore, writes, run).await;
+        let ran = self.documents.source.settle(lent, ran);
+        if ran.is_err() {
             // Why it failed may lie anywhere.
-            self.observed.reads.reads.push(Read::Everything);
+            self.documents.note([Read::Everything]);
         }
         let (plan, rows, count) = match ran? {
             Ran::Parameters { wanted, given } => {
@@ -86,21 +54,62 @@ impl CallDatabase {
             Ran::Rows { plan, rows, count } => (plan, rows, count),
         };
         if let Some(plan) = plan {
-            let reads = relations(&plan);
-            self.transaction.check_intact(&names(&reads)).await?;
-            self.observed.reads.reads.extend(reads);
+            let reads = relations(plan.rows().first().map_or(Ok("null"), |row| row.json(0))?);
+            self.documents.source.check_intact(&names(&reads)).await?;
+            self.documents.note(reads);
         }
-        if rows.len() > rows_max as usize {
+        if rows.rows().len() > rows_max as usize {
             return Err(too_many(rows_max));
         }
         // What it wrote is not known here.
-        self.known.clear();
-        let rows = rows
-            .iter()
-            .map(json_column)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Failure::internal(format!("a row of SQL: {error}")))?;
+        self.documents.clear_known();
+        let rows = rows.rows().iter().map(|row| row.json(0)).collect::<Result<Vec<_>, _>>()?;
         Ok(format!(r#"{{"rows":[{}],"count":{count}}}"#, rows.join(",")))
+    }
+}
+
+impl<'a> Sql<'a> {
+    fn of(text: &'a str, parameters: &str, noted: bool, rows_max: u32) -> Result<Self, DatabaseError> {
+        let word = first_word(text).to_ascii_lowercase();
+        if !ALLOWED.contains(&word.as_str()) {
+            let words = format!("`{word}` is no statement that a function may send: {}", ALLOWED.join(", "));
+            return Err(DatabaseError::Refused(Failure::function(Code::Forbidden, words)));
+        }
+        let parameters: Vec<Value> = serde_json::from_str(parameters)
+            .map_err(|error| invalid(format!("the parameters are not a JSON array: {error}")))?;
+        if text.contains('\0') || parameters.iter().any(has_nul) {
+            return Err(invalid("the statement or a parameter has the character \\u0000, which Postgres cannot have"));
+        }
+        let parameters = parameters.into_iter().map(JsonParameter).collect();
+        Ok(Self { text, word, parameters, noted, rows_max })
+    }
+
+    /// Prepared for this call only: nobody knows how many such statements there are.
+    async fn run(&self, client: &Object, budget: &mut Budget) -> Result<Ran, Fault> {
+        let Self { text, parameters, rows_max, .. } = self;
+        let prepared = client.prepare(text).await?;
+        if prepared.params().len() != parameters.len() {
+            return Ok(Ran::Parameters { wanted: prepared.params().len(), given: parameters.len() });
+        }
+        let plan = if self.noted {
+            let explain = client.prepare(&format!("explain (format json, verbose, costs off) {text}")).await?;
+            Some(budget.collect(client.query_raw(&explain, parameters).await?).await?)
+        } else {
+            None
+        };
+        if prepared.columns().is_empty() {
+            let bound: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| value as _).collect();
+            let count = client.execute(&prepared, &bound).await?;
+            return Ok(Ran::Rows { plan, rows: Rows::default(), count });
+        }
+        let wrapped = match self.word.as_str() {
+            "insert" | "update" | "delete" | "merge" => format!("with q as (\n{text}\n) select to_json(q) from q"),
+            _ => format!("select to_json(q) from (\n{text}\n) as q limit {}", u64::from(*rows_max) + 1),
+        };
+        let wrapped = client.prepare(&wrapped).await?;
+        let rows = budget.collect(client.query_raw(&wrapped, parameters).await?).await?;
+        let count = rows.rows().len() as u64;
+        Ok(Ran::Rows { plan, rows, count })
     }
 }
 
@@ -118,8 +127,8 @@ fn names(reads: &[Read]) -> Vec<(&str, &str)> {
 /// What became of a statement that Postgres did not refuse.
 enum Ran {
     Rows {
-        plan: Option<String>,
-        rows: Vec<Row>,
+        plan: Option<Rows>,
+        rows: Rows,
         count: u64,
     },
     /// It was not run: there are not as many values as parameters.
@@ -176,53 +185,6 @@ fn collect(node: &Value, reads: &mut Vec<Read>) {
     }
 }
 
-/// A JSON value as whatever type the statement wants, in Postgres' text form.
-#[derive(Debug)]
-pub(crate) struct JsonParameter(pub(crate) Value);
-
-impl ToSql for JsonParameter {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        match text_form(&self.0, ty) {
-            None => Ok(IsNull::Yes),
-            Some(text) => {
-                out.put_slice(text.as_bytes());
-                Ok(IsNull::No)
-            }
-        }
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Text
-    }
-
-    to_sql_checked!();
-}
-
-fn text_form(value: &Value, ty: &Type) -> Option<String> {
-    Some(match (value, ty.kind()) {
-        (Value::Null, _) => return None,
-        _ if matches!(*ty, Type::JSON | Type::JSONB) => value.to_string(),
-        (Value::Array(items), Kind::Array(member)) => {
-            let items = items.iter().map(|item| match text_form(item, member) {
-                None => "NULL".to_owned(),
-                Some(text) if item.is_array() => text,
-                Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
-            });
-            format!("{{{}}}", items.collect::<Vec<_>>().join(","))
-        }
-        // The id that clients see, where a row's own is wanted.
-        (Value::String(text), _) if *ty == Type::UUID => {
-            DocumentId::parse(text).map_or_else(|_| text.clone(), |id| id.uuid.to_string())
-        }
-        (Value::String(text), _) => text.clone(),
-        (other, _) => other.to_string(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -241,14 +203,6 @@ mod tests {
         ] {
             assert_eq!(first_word(statement), word, "{statement}");
         }
-    }
-
-    #[test]
-    fn values_take_the_form_of_their_type() {
-        assert_eq!(text_form(&json!(null), &Type::INT4), None);
-        assert_eq!(text_form(&json!(9_007_199_254_740_993_i64), &Type::INT8).as_deref(), Some("9007199254740993"));
-        assert_eq!(text_form(&json!("a"), &Type::JSONB).as_deref(), Some("\"a\""));
-        assert_eq!(text_form(&json!(["a\"b", null]), &Type::TEXT_ARRAY).as_deref(), Some(r#"{"a\"b",NULL}"#));
     }
 
     #[test]

@@ -1,19 +1,21 @@
 //! The transaction of one run: which state it is in, and what may be sent in it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use convoke_model::{Code, DatabaseError, Failure};
+use convoke_documents::{Birth, Packet, Source, Unmanaged};
+use convoke_model::{Code, DatabaseError, Failure, Table};
 use convoke_sql::Statement;
-use deadpool_postgres::Object;
-use tokio_postgres::Row;
 use tokio_postgres::types::PgLsn;
+use uuid::Uuid;
 
 use crate::Store;
-use crate::error::{Phase, Writes, explain};
+use crate::error::{Fault, Writes};
+use crate::parameters::JsonParameter;
 use crate::pipeline::{Around, Broken, Connection, End, Step};
+use crate::rows::{Budget, Rows};
+use crate::sessions::Object;
 use crate::snapshot::{SharedSnapshot, Taken, Turn};
-use crate::writes::Packet;
 
 /// What a transaction becomes with its first statement.
 #[derive(Debug, Clone)]
@@ -84,7 +86,7 @@ pub(crate) struct Seen {
 pub(crate) struct Lent {
     connection: Connection,
     turn: Option<Turn>,
-    /// Whether Postgres has been told of the transaction.
+    /// Whether Postgres knows the transaction.
     begun: bool,
 }
 
@@ -111,33 +113,14 @@ impl Transaction {
         if matches!(self.kind, Kind::Serial { .. }) { Writes::Allowed } else { Writes::Refused }
     }
 
-    /// The moment that the transaction shows or made; forgets it.
+    /// The moment that the transaction shows or made; clears it.
     pub(crate) fn take_seen(&mut self) -> Seen {
         std::mem::take(&mut self.seen)
     }
 
-    /// Refuses everything but a way back, once Postgres has refused a statement.
-    pub(crate) fn check_usable(&self) -> Result<(), DatabaseError> {
-        if matches!(self.state, State::Aborted { .. }) { Err(aborted()) } else { Ok(()) }
-    }
-
-    /// Sends writes, if there are any.
-    pub(crate) async fn write(&mut self, packet: Packet) -> Result<(), DatabaseError> {
-        if packet.statements.is_empty() {
-            return Ok(());
-        }
-        self.send(packet, End::Open, Direction::On).await.map(drop)
-    }
-
-    /// Sends writes and a read behind them, which sees them.
-    pub(crate) async fn read(&mut self, mut packet: Packet, read: Statement) -> Result<Vec<Row>, DatabaseError> {
-        packet.statements.push(read);
-        Ok(self.send(packet, End::Open, Direction::On).await?.pop().unwrap_or_default())
-    }
-
     /// A read of a table whose result somebody keeps: it belongs to the snapshot even where the table was emptied
     /// meanwhile.
-    pub(crate) async fn read_intact(&mut self, table: &str, read: Statement) -> Result<Vec<Row>, DatabaseError> {
+    pub(crate) async fn read_intact(&mut self, table: &str, read: Statement) -> Result<Rows, DatabaseError> {
         if !self.is_noted() {
             return self.read(Packet::default(), read).await;
         }
@@ -145,7 +128,7 @@ impl Transaction {
         let known = lent.turn.as_ref().is_some_and(|turn| turn.is_intact(table));
         let mut packet = Packet::of(read);
         if !known {
-            packet.statements.push(convoke_sql::intact(&[(&self.store.inner.project, table)]));
+            packet.statements.push(convoke_sql::intact(&[(&self.store.inner.project.name, table)]));
         }
         let mut results = match self.send_on(&mut lent, &packet, End::Open).await {
             Ok(results) => results,
@@ -176,6 +159,10 @@ impl Transaction {
     /// Begins the transaction, if it is not, sends writes, and hands the connection out for a statement that a function wrote
     /// itself; [`Self::settle`] takes it back.
     pub(crate) async fn open(&mut self, packet: Packet) -> Result<Lent, DatabaseError> {
+        // One statement alone would not be held to reading.
+        if matches!(self.kind, Kind::Single) {
+            return Err(DatabaseError::NeedsSnapshot);
+        }
         let mut lent = self.lend(Direction::On).await?;
         if lent.begun && packet.statements.is_empty() {
             return Ok(lent);
@@ -219,8 +206,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Ends a savepoint, and those within it, none of which Postgres has been told of.
-    pub(crate) fn forget_savepoint(&mut self, savepoint: u32) {
+    /// Ends a savepoint, and those within it, none of which Postgres knows.
+    pub(crate) fn end_savepoint(&mut self, savepoint: u32) {
         self.savepoints.retain(|open| *open < savepoint);
     }
 
@@ -231,7 +218,7 @@ impl Transaction {
 
     /// Undoes all since a savepoint, and ends it with those within it.
     pub(crate) async fn roll_back(&mut self, savepoint: u32, packet: Packet) -> Result<(), DatabaseError> {
-        self.forget_savepoint(savepoint);
+        self.end_savepoint(savepoint);
         // Where Postgres refused a statement before it came to this savepoint, only one further out leads back.
         if matches!(self.state, State::Aborted { reached, .. } if self.savepoints.len() >= reached) {
             return Ok(());
@@ -270,7 +257,7 @@ impl Transaction {
 }
 
 impl Transaction {
-    async fn send(&mut self, packet: Packet, end: End, direction: Direction) -> Result<Vec<Vec<Row>>, DatabaseError> {
+    async fn send(&mut self, packet: Packet, end: End, direction: Direction) -> Result<Vec<Rows>, DatabaseError> {
         let mut lent = self.lend(direction).await?;
         match self.send_on(&mut lent, &packet, end).await {
             Ok(results) => {
@@ -319,7 +306,7 @@ impl Transaction {
     }
 
     /// Sends all at once, in the transaction; begins it where it is not yet.
-    async fn send_on(&mut self, lent: &mut Lent, packet: &Packet, end: End) -> Result<Vec<Vec<Row>>, Broken> {
+    async fn send_on(&mut self, lent: &mut Lent, packet: &Packet, end: End) -> Result<Vec<Rows>, Broken> {
         let begin = match &self.kind {
             _ if lent.begun => None,
             Kind::Single => None,
@@ -341,19 +328,18 @@ impl Transaction {
         };
         lent.begun = true;
         if end == End::CommitAndPosition
-            && let Some(row) = results.pop().and_then(|rows| rows.into_iter().next())
+            && let Some(row) = results.pop().unwrap_or_default().first()
         {
-            let lsn = row.try_get::<_, PgLsn>(0);
-            let lsn = lsn.map_err(|error| Broken { step: Step::Position, error: unreadable(&error) })?;
+            let lsn = row.get::<PgLsn>(0).map_err(|error| Broken { step: Step::Position, error })?;
             self.seen.lsn = Some(lsn.into());
         }
         Ok(results)
     }
 
-    fn take_snapshot(&mut self, lent: &mut Lent, rows: &[Row]) -> Result<(), DatabaseError> {
+    fn take_snapshot(&mut self, lent: &mut Lent, rows: &Rows) -> Result<(), DatabaseError> {
         let Some(row) = rows.first() else { return Ok(()) };
-        let snapshot: String = row.try_get(0).map_err(|error| unreadable(&error))?;
-        let lsn: u64 = row.try_get::<_, PgLsn>(1).map_err(|error| unreadable(&error))?.into();
+        let snapshot: String = row.get(0)?;
+        let lsn: u64 = row.get::<PgLsn>(1)?.into();
         self.seen = Seen { snapshot: Some(snapshot.clone()), lsn: Some(lsn) };
         if let Some(turn) = &mut lent.turn {
             turn.take(Taken { snapshot, lsn });
@@ -375,7 +361,7 @@ impl Transaction {
     fn refused(&mut self, lent: Lent, packet: &Packet, end: End, broken: Broken) -> DatabaseError {
         self.state = State::Over;
         let DatabaseError::Refused(failure) = broken.error else { return broken.error };
-        let reached = self.savepoints.len() - packet.savepoints_from(broken.step);
+        let reached = self.savepoints.len() - packet.savepoints_from(first_failed(broken.step, packet));
         if end != End::Open || reached == 0 {
             return DatabaseError::Failed(failure);
         }
@@ -385,26 +371,84 @@ impl Transaction {
 }
 
 impl Lent {
-    /// Runs something on the connection itself, within the call's deadline.
-    pub(crate) async fn run<'a, T, F>(
-        &'a mut self,
+    /// Runs a statement that a function wrote itself, within the call's deadline.
+    pub(crate) async fn run<T>(
+        &mut self,
         restore: &Arc<str>,
         writes: Writes,
-        run: impl FnOnce(&'a Object) -> F,
-    ) -> Result<T, DatabaseError>
-    where
-        F: Future<Output = Result<T, tokio_postgres::Error>> + 'a,
-    {
+        run: impl AsyncFnOnce(&Object, &mut Budget) -> Result<T, Fault>,
+    ) -> Result<T, DatabaseError> {
         self.connection.run(restore, writes, run).await
     }
 }
 
-fn is_true(rows: &[Row]) -> Result<bool, DatabaseError> {
-    rows.first().map_or(Ok(true), |row| row.try_get(0)).map_err(|error| unreadable(&error))
+impl Source for Transaction {
+    type Rows = Rows;
+
+    /// Refuses everything but a way back, once Postgres has refused a statement.
+    fn check_usable(&self) -> Result<(), DatabaseError> {
+        if matches!(self.state, State::Aborted { .. }) { Err(aborted()) } else { Ok(()) }
+    }
+
+    async fn write(&mut self, packet: Packet) -> Result<(), DatabaseError> {
+        if packet.statements.is_empty() {
+            return Ok(());
+        }
+        self.send(packet, End::Open, Direction::On).await.map(drop)
+    }
+
+    async fn read(&mut self, mut packet: Packet, read: Statement) -> Result<Rows, DatabaseError> {
+        packet.statements.push(read);
+        Ok(self.send(packet, End::Open, Direction::On).await?.pop().unwrap_or_default())
+    }
+
+    async fn read_kept(&mut self, table: &Table, read: Statement) -> Result<Rows, DatabaseError> {
+        self.read_intact(&table.name, read).await
+    }
+
+    async fn run_unmanaged(
+        &mut self,
+        table: &Table,
+        packet: Packet,
+        statement: Unmanaged,
+    ) -> Result<Vec<String>, DatabaseError> {
+        let restore = Arc::clone(&self.store.inner.restore);
+        let writes = self.writes();
+        let mut lent = self.open(packet).await?;
+        let ran = lent
+            .run(&restore, writes, async move |client: &Object, budget: &mut Budget| {
+                let prepared = client.prepared(&statement.text).await?;
+                let rows = client.query_raw(&prepared, statement.parameters.into_iter().map(JsonParameter)).await?;
+                budget.collect(rows).await
+            })
+            .await;
+        let rows = self.settle(lent, ran)?;
+        let project = Arc::clone(&self.store.inner.project);
+        self.check_intact(&[(&project.name, &table.name)]).await?;
+        rows.texts()
+    }
+
+    fn scans(&self, table: &Table) {
+        self.store.warn_of_scan(table);
+    }
+
+    fn birth(&mut self) -> Birth {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Birth { id: Uuid::now_v7(), now_ms: since.map_or(0.0, |since| since.as_secs_f64() * 1000.0) }
+    }
 }
 
-fn unreadable(error: &tokio_postgres::Error) -> DatabaseError {
-    explain(error, Phase::BeforeCommit)
+/// The number of the first statement that was not executed.
+fn first_failed(step: Step, packet: &Packet) -> usize {
+    match step {
+        Step::Prepare | Step::Begin => 0,
+        Step::Statement(number) => number,
+        Step::Commit | Step::Position => packet.statements.len(),
+    }
+}
+
+fn is_true(rows: &Rows) -> Result<bool, DatabaseError> {
+    rows.first().map_or(Ok(true), |row| row.get(0))
 }
 
 fn aborted() -> DatabaseError {

@@ -1,5 +1,6 @@
 //! The database that functions see, against a real Postgres.
 
+mod bounds;
 mod forms;
 mod order;
 mod pages;

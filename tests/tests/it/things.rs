@@ -22,6 +22,12 @@ impl Things {
         Self::with(host, json!([things])).await
     }
 
+    /// The same, with other limits.
+    pub(crate) async fn limited(host: &TestHost, limits: Limits) -> Self {
+        let things = json!({ "name": "things", "indexes": [{ "name": "by_n", "fields": ["n"] }] });
+        Self::open(host, json!([things]), limits).await
+    }
+
     /// The table `messages` as the demo has it, of a host that has made it: nothing is written to open it.
     pub(crate) async fn opened(host: &TestHost) -> Self {
         let row = host.psql().await.query_one("select number from convoke.tables where name = 'messages'", &[]).await;
@@ -43,6 +49,10 @@ impl Things {
 
     /// Tables as a manifest declares them.
     pub(crate) async fn with(host: &TestHost, tables: Value) -> Self {
+        Self::open(host, tables, Limits::default()).await
+    }
+
+    async fn open(host: &TestHost, tables: Value, limits: Limits) -> Self {
         let manifests: Vec<TableManifest> = serde_json::from_value(tables).expect("manifests");
         let mut schema = Schema::merge([("test", manifests.as_slice())]).expect("a schema");
         let provisioned = convoke_sync::bootstrap(&host.postgres, "demo").await.expect("provisioned");
@@ -51,7 +61,7 @@ impl Things {
             cursor_key: provisioned.keys.cursor,
             project: "demo".to_owned(),
             connections_max: 8,
-            limits: Limits::default(),
+            limits,
             sql: true,
         };
         let store = Store::open(options).expect("a store");

@@ -3,9 +3,10 @@
 use super::tree::Tree;
 
 /// The crates of the host, from the bottom. A crate may depend on those of lower layers, never on one of its own.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["convoke-model", "convoke-postgres"],
     &["convoke-sql"],
+    &["convoke-documents"],
     &["convoke-engine"],
     &["convoke-store", "convoke-sync", "convoke-feed", "convoke-deploy", "convoke-convex"],
     &["convoke-invoke"],

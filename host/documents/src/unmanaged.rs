@@ -1,7 +1,6 @@
 //! Tables that are somebody else's: rows of columns, known by one of them.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use convoke_model::{
     CREATION_TIME, Code, Condition, DatabaseError, Failure, Filter, Operator, Order, Plan, Read, Table, TableKind,
@@ -9,17 +8,15 @@ use convoke_model::{
 };
 use convoke_sql::quote_identifier;
 use serde_json::{Map, Value};
-use tokio_postgres::types::ToSql;
 
-use crate::call::{CallDatabase, Isolation, invalid};
-use crate::document::json_column;
+use crate::documents::{Documents, invalid};
 use crate::reads::too_many;
-use crate::statement::JsonParameter;
+use crate::source::{Source, Unmanaged};
 
-impl CallDatabase {
+impl<S: Source> Documents<S> {
     pub(crate) async fn get_unmanaged(&mut self, table: &Table, id: &str) -> Result<Option<String>, DatabaseError> {
         let text = format!("{} where {} = $1", self.select(table), key(table));
-        let rows = self.unmanaged(table, &text, vec![Value::String(id.to_owned())]).await?;
+        let rows = self.unmanaged(table, text, vec![Value::String(id.to_owned())]).await?;
         Ok(rows.into_iter().next())
     }
 
@@ -35,7 +32,7 @@ impl CallDatabase {
             )));
         }
         plan.check_fields().map_err(|error| invalid(error.to_string()))?;
-        let rows_max = self.store.inner.limits.rows_max;
+        let rows_max = self.project.limits.rows_max;
         let mut text = match plan.own_fields() {
             Some(columns) => self.select_columns(table, columns),
             None => self.select(table),
@@ -45,10 +42,15 @@ impl CallDatabase {
         text.push_str(" where ");
         push_filter(&mut text, &mut parameters, &Filter::And { and: conditions.collect() });
         let order = if plan.order == Order::Desc { " desc" } else { "" };
-        let limit = u64::from(plan.limit.unwrap_or(u32::MAX).min(rows_max + 1));
-        let offset = plan.offset.unwrap_or(0);
-        let _ = write!(text, " order by {}{order} limit {limit} offset {offset}", key(table));
-        let rows = self.unmanaged(table, &text, parameters).await?;
+        let _ = write!(text, " order by {}{order}", key(table));
+        // Parameters, so that the text depends on the plan's shape alone.
+        for (word, rows) in
+            [("limit", plan.limit.unwrap_or(u32::MAX).min(rows_max + 1)), ("offset", plan.offset.unwrap_or(0))]
+        {
+            parameters.push(Value::from(rows));
+            let _ = write!(text, " {word} ${}", parameters.len());
+        }
+        let rows = self.unmanaged(table, text, parameters).await?;
         if rows.len() > rows_max as usize {
             return Err(too_many(rows_max));
         }
@@ -65,7 +67,7 @@ impl CallDatabase {
             format!("({}) values ({})", columns.join(", "), places.join(", "))
         };
         let text = format!("insert into {} {row} returning to_json({}::text)", self.relation(table), key(table));
-        let rows = self.unmanaged(table, &text, values).await?;
+        let rows = self.unmanaged(table, text, values).await?;
         let id = rows.first().and_then(|json| serde_json::from_str::<String>(json).ok());
         id.ok_or_else(|| Failure::internal("an insert returned no key").into())
     }
@@ -85,50 +87,33 @@ impl CallDatabase {
             key(table),
             values.len()
         );
-        let rows = self.unmanaged(table, &text, values).await?;
+        let rows = self.unmanaged(table, text, values).await?;
         found(table, &rows)
     }
 
     pub(crate) async fn delete_unmanaged(&mut self, table: &Table, id: &str) -> Result<(), DatabaseError> {
         let text = format!("delete from {} where {} = $1 returning '1'::json", self.relation(table), key(table));
-        let rows = self.unmanaged(table, &text, vec![Value::String(id.to_owned())]).await?;
+        let rows = self.unmanaged(table, text, vec![Value::String(id.to_owned())]).await?;
         found(table, &rows)
     }
 
     async fn unmanaged(
         &mut self,
         table: &Table,
-        text: &str,
+        text: String,
         parameters: Vec<Value>,
     ) -> Result<Vec<String>, DatabaseError> {
-        self.transaction.check_usable()?;
-        if self.options.isolation == Isolation::SingleRead {
-            return Err(DatabaseError::NeedsSnapshot);
+        self.source.check_usable()?;
+        if self.is_noted() {
+            let read = Read::Relation { schema: self.project.name.clone(), name: table.name.clone() };
+            self.noted.reads.reads.push(read);
         }
         if text.contains('\0') || parameters.iter().any(has_nul) {
             let words = "a column's name or a value has the character \\u0000, which Postgres cannot have";
             return Err(invalid(words));
         }
-        if self.options.reads.is_some() {
-            let read = Read::Relation { schema: self.store.inner.project.clone(), name: table.name.clone() };
-            self.observed.reads.reads.push(read);
-        }
-        let restore = Arc::clone(&self.store.inner.restore);
-        let writes = self.transaction.writes();
         let packet = self.take_writes();
-        let mut lent = self.transaction.open(packet).await?;
-        let ran = lent
-            .run(&restore, writes, |client| async move {
-                let bound: Vec<JsonParameter> = parameters.into_iter().map(JsonParameter).collect();
-                let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-                let statement = client.prepare_cached(text).await?;
-                let rows = client.query(&statement, &bound).await?;
-                rows.iter().map(|row| json_column(row).map(str::to_owned)).collect::<Result<Vec<_>, _>>()
-            })
-            .await;
-        let rows = self.transaction.settle(lent, ran)?;
-        self.transaction.check_intact(&[(&self.store.inner.project, &table.name)]).await?;
-        Ok(rows)
+        self.source.run_unmanaged(table, packet, Unmanaged { text, parameters }).await
     }
 
     /// Rows as documents: with an id, and with a creation time that nobody has noted.
@@ -151,7 +136,7 @@ impl CallDatabase {
     }
 
     fn relation(&self, table: &Table) -> String {
-        format!("{}.{}", quote_identifier(&self.store.inner.project), quote_identifier(&table.name))
+        format!("{}.{}", quote_identifier(&self.project.name), quote_identifier(&table.name))
     }
 
     /// The columns that a document sets, and their values. A removed field is null.

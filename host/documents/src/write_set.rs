@@ -1,4 +1,4 @@
-//! The writes of a mutation, kept by the host until they must be seen or the call ends.
+//! What a mutation writes, as data: kept until a read must see it or the call ends, and then committed by whoever has it.
 
 use std::collections::HashSet;
 
@@ -6,16 +6,14 @@ use convoke_model::Table;
 use convoke_sql::{DocumentBytes, Existence, Rows, Statement, Target};
 use uuid::Uuid;
 
-use crate::pipeline::Step;
-
 /// Rows that one statement may carry; more are sent on before the call ends.
 const ROWS_MAX: usize = 10_000;
 /// Text that is kept before it is sent on.
 const BYTES_MAX: usize = 8 << 20;
 
 /// Neighbouring writes of one sort on one table, which one statement makes.
-#[derive(Debug)]
-enum Batch {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
     Insert {
         table: String,
         ids: Vec<Uuid>,
@@ -47,63 +45,80 @@ enum Batch {
     Control(Control, u32),
 }
 
-/// What a savepoint is told.
+/// What is done with a savepoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Control {
+pub enum Control {
     Begin,
     Release,
     Rollback,
 }
 
-/// Writes on their way to Postgres, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Packet {
-    pub(crate) statements: Vec<Statement>,
+/// Writes as statements, in order, for one round trip.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Packet {
+    pub statements: Vec<Statement>,
     /// Where among the statements savepoints begin.
     savepoints: Vec<usize>,
     /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
-    pub(crate) commutes: bool,
+    pub commutes: bool,
 }
 
 impl Packet {
     /// One statement.
-    pub(crate) fn of(statement: Statement) -> Self {
+    pub fn of(statement: Statement) -> Self {
         Self { statements: vec![statement], ..Self::default() }
     }
 
-    /// How many savepoints Postgres does not know when the packet failed at this step.
-    pub(crate) fn savepoints_from(&self, step: Step) -> usize {
-        let failed = match step {
-            Step::Prepare | Step::Begin => 0,
-            Step::Statement(number) => number,
-            Step::Commit | Step::Position => self.statements.len(),
-        };
-        self.savepoints.iter().filter(|begins| **begins >= failed).count()
+    /// How many savepoints do not exist when this statement, numbered from 0, was the first to fail.
+    pub fn savepoints_from(&self, statement: usize) -> usize {
+        self.savepoints.iter().filter(|begins| **begins >= statement).count()
     }
 }
 
-/// Writes in the order in which the function made them.
-#[derive(Debug)]
-pub(crate) struct Writes {
-    batches: Vec<Batch>,
+/// Writes in the order in which the function made them. Nothing in it depends on a connection: one transaction may commit
+/// it, or one the sets of several calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteSet {
+    writes: Vec<Write>,
     rows: usize,
     bytes: usize,
+    /// Of a document that a write makes of another one.
     document_bytes_max: DocumentBytes,
 }
 
-impl Writes {
-    pub(crate) fn new(document_bytes_max: usize) -> Self {
-        Self { batches: Vec::new(), rows: 0, bytes: 0, document_bytes_max: DocumentBytes(document_bytes_max) }
+impl WriteSet {
+    /// The writes, in order; neighbours of one sort on one table are one.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// How many rows are written.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The text of what is written, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// An empty one; a document that a write makes of another one may have so many bytes.
+    pub fn new(document_bytes_max: usize) -> Self {
+        Self { writes: Vec::new(), rows: 0, bytes: 0, document_bytes_max: DocumentBytes(document_bytes_max) }
     }
 
     /// Whether so much is kept that it should be sent.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX
     }
 
-    pub(crate) fn insert(&mut self, table: &str, id: Uuid, creation_time: f64, document: String) {
+    pub fn insert(&mut self, table: &str, id: Uuid, creation_time: f64, document: String) {
         self.count(document.len());
-        if let Some(Batch::Insert { table: last, ids, creation_times, documents }) = self.batches.last_mut()
+        if let Some(Write::Insert { table: last, ids, creation_times, documents }) = self.writes.last_mut()
             && last == table
         {
             ids.push(id);
@@ -111,7 +126,7 @@ impl Writes {
             documents.push(document);
             return;
         }
-        self.batches.push(Batch::Insert {
+        self.writes.push(Write::Insert {
             table: table.to_owned(),
             ids: vec![id],
             creation_times: vec![creation_time],
@@ -119,10 +134,10 @@ impl Writes {
         });
     }
 
-    pub(crate) fn update(&mut self, table: &Table, sort: Rows, id: Uuid, document: String, existence: Existence) {
+    pub fn update(&mut self, table: &Table, sort: Rows, id: Uuid, document: String, existence: Existence) {
         self.count(document.len());
-        if let Some(Batch::Update { table: last, sort: last_sort, existence: last_existence, rows, ids, .. }) =
-            self.batches.last_mut()
+        if let Some(Write::Update { table: last, sort: last_sort, existence: last_existence, rows, ids, .. }) =
+            self.writes.last_mut()
             && *last == table.name
             && *last_sort == sort
             && *last_existence == existence
@@ -131,7 +146,7 @@ impl Writes {
             rows.push((id, document));
             return;
         }
-        self.batches.push(Batch::Update {
+        self.writes.push(Write::Update {
             table: table.name.clone(),
             versioned: table.version > 1,
             sort,
@@ -141,57 +156,58 @@ impl Writes {
         });
     }
 
-    pub(crate) fn unset(&mut self, table: &str, id: Uuid, fields: String, unset: Vec<String>, existence: Existence) {
+    pub fn unset(&mut self, table: &str, id: Uuid, fields: String, unset: Vec<String>, existence: Existence) {
         self.count(fields.len());
-        self.batches.push(Batch::Unset { table: table.to_owned(), id, fields, unset, existence });
+        self.writes.push(Write::Unset { table: table.to_owned(), id, fields, unset, existence });
     }
 
-    pub(crate) fn delete(&mut self, table: &str, id: Uuid, existence: Existence) {
+    pub fn delete(&mut self, table: &str, id: Uuid, existence: Existence) {
         self.count(0);
-        if let Some(Batch::Delete { table: last, existence: last_existence, ids }) = self.batches.last_mut()
+        if let Some(Write::Delete { table: last, existence: last_existence, ids }) = self.writes.last_mut()
             && last == table
             && *last_existence == existence
             && ids.insert(id)
         {
             return;
         }
-        self.batches.push(Batch::Delete { table: table.to_owned(), existence, ids: HashSet::from([id]) });
+        self.writes.push(Write::Delete { table: table.to_owned(), existence, ids: HashSet::from([id]) });
     }
 
     /// A statement of the host's own.
-    pub(crate) fn other(&mut self, statement: Statement) {
-        self.batches.push(Batch::Other(statement));
+    pub fn other(&mut self, statement: Statement) {
+        self.writes.push(Write::Other(statement));
     }
 
-    pub(crate) fn control(&mut self, control: Control, savepoint: u32) {
-        self.batches.push(Batch::Control(control, savepoint));
+    pub fn control(&mut self, control: Control, savepoint: u32) {
+        self.writes.push(Write::Control(control, savepoint));
     }
 
-    /// Forgets what was kept since this savepoint began; false where its beginning was sent already.
-    pub(crate) fn forget_since(&mut self, savepoint: u32) -> bool {
-        let begin = |batch: &Batch| matches!(batch, Batch::Control(Control::Begin, number) if *number == savepoint);
-        let position = self.batches.iter().rposition(begin);
-        self.batches.truncate(position.unwrap_or_default());
+    /// Drops what was kept since this savepoint began; false where its beginning was sent already.
+    pub fn drop_since(&mut self, savepoint: u32) -> bool {
+        let begin = |batch: &Write| matches!(batch, Write::Control(Control::Begin, number) if *number == savepoint);
+        let position = self.writes.iter().rposition(begin);
+        self.writes.truncate(position.unwrap_or_default());
         position.is_some()
     }
 
-    fn commute(&self) -> bool {
-        let applies = |batch: &Batch| matches!(batch, Batch::Update { sort: Rows::Apply, .. });
-        self.batches.iter().any(applies)
-            && self.batches.iter().all(|batch| applies(batch) || matches!(batch, Batch::Insert { .. }))
+    /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
+    pub fn commutes(&self) -> bool {
+        let applies = |batch: &Write| matches!(batch, Write::Update { sort: Rows::Apply, .. });
+        self.writes.iter().any(applies)
+            && self.writes.iter().all(|batch| applies(batch) || matches!(batch, Write::Insert { .. }))
     }
 
-    /// What makes the writes; forgets them.
-    pub(crate) fn take(&mut self, schema: &str) -> Packet {
-        let commutes = self.commute();
+    /// What makes the writes; leaves none.
+    pub fn take(&mut self, schema: &str) -> Packet {
+        let commutes = self.commutes();
         self.rows = 0;
         self.bytes = 0;
         let bytes_max = self.document_bytes_max;
-        let batches = std::mem::take(&mut self.batches);
-        let begins = |batch: &Batch| matches!(batch, Batch::Control(Control::Begin, _));
-        let savepoints = batches.iter().enumerate().filter(|(_, batch)| begins(batch)).map(|(number, _)| number);
+        let writes = std::mem::take(&mut self.writes);
+        let begins = |batch: &Write| matches!(batch, Write::Control(Control::Begin, _));
+        let savepoints = writes.iter().enumerate().filter(|(_, batch)| begins(batch)).map(|(number, _)| number);
         let savepoints = savepoints.collect();
-        let statements = batches.into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect();
+        let statements = writes.into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect();
         Packet { statements, savepoints, commutes }
     }
 
@@ -201,7 +217,7 @@ impl Writes {
     }
 }
 
-impl Batch {
+impl Write {
     fn into_statement(self, schema: &str, bytes_max: DocumentBytes) -> Statement {
         match self {
             Self::Insert { table, ids, creation_times, documents } => {
@@ -242,28 +258,25 @@ mod tests {
 
     #[test]
     fn a_savepoint_that_was_not_sent_is_forgotten() {
-        let mut writes = Writes::new(1 << 20);
+        let mut writes = WriteSet::new(1 << 20);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
         writes.control(Control::Begin, 1);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
-        assert!(writes.forget_since(1));
+        assert!(writes.drop_since(1));
         assert_eq!(writes.take("demo").statements.len(), 1);
-        assert!(!writes.forget_since(1));
+        assert!(!writes.drop_since(1));
     }
 
     #[test]
     fn savepoints_behind_a_failure_do_not_exist() {
-        let mut writes = Writes::new(1 << 20);
+        let mut writes = WriteSet::new(1 << 20);
         writes.control(Control::Begin, 1);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
         writes.control(Control::Begin, 2);
         writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
         let packet = writes.take("demo");
-        let lost = |step| packet.savepoints_from(step);
-        assert_eq!(
-            [Step::Prepare, Step::Begin, Step::Statement(1), Step::Statement(3), Step::Commit].map(lost),
-            [2, 2, 1, 0, 0]
-        );
+        let lost = |statement| packet.savepoints_from(statement);
+        assert_eq!([0, 1, 3, 4].map(lost), [2, 1, 0, 0]);
     }
 
     #[test]
@@ -271,7 +284,7 @@ mod tests {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let manifest: TableManifest = serde_json::from_value(json!({ "name": "accounts" })).expect("a manifest");
         let table = Table::declared(&manifest, "accounts");
-        let mut writes = Writes::new(1 << 20);
+        let mut writes = WriteSet::new(1 << 20);
         for id in [b, a] {
             writes.update(&table, Rows::Patch, id, "{}".to_owned(), Existence::Known);
         }
@@ -283,6 +296,6 @@ mod tests {
         writes.insert("messages", b, 0.0, "{}".to_owned());
         writes.insert("messages", a, 0.0, "{}".to_owned());
         assert_eq!(writes.take("demo").statements.len(), 4, "one row is never twice in one update");
-        assert!(writes.batches.is_empty());
+        assert!(writes.writes.is_empty());
     }
 }

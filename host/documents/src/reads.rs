@@ -7,20 +7,21 @@ use convoke_model::{
     Cursor, DatabaseError, DocumentId, Failure, Ids, Index, Page, Plan, PositionParts, Range, Read, Table,
 };
 use convoke_sql::{Bounds, Statement};
-use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::call::{CallDatabase, Isolation, invalid, known};
-use crate::document::{Stored, push_document};
-use crate::error::{Phase, explain};
+use crate::documents::{Documents, Purpose, invalid, known};
+use crate::render::{Stored, push_document};
 use crate::shape::{Need, Part, Shape};
+use crate::source::{Row, Rows, Source};
+
+type RowOf<S> = <<S as Source>::Rows as Rows>::Row;
 
 /// As Convex has it: a page that runs again is told where it ended, and there is one place to keep that.
 const SECOND_PAGE: &str = "this query asked for pages twice: one `paginate` a query is what there is, \
                            make the other one a query of its own";
 
-impl CallDatabase {
-    pub(crate) async fn get_document(&mut self, table: &str, id: &str) -> Result<Option<String>, DatabaseError> {
+impl<S: Source> Documents<S> {
+    pub async fn get_document(&mut self, table: &str, id: &str) -> Result<Option<String>, DatabaseError> {
         let tables = Arc::clone(&self.tables);
         let table = known(&tables, table)?.table;
         if !table.is_managed() {
@@ -28,17 +29,17 @@ impl CallDatabase {
         }
         let id = Self::id(table, id)?;
         self.observe(|| Read::Document { table: table.number, id: id.uuid });
-        let rows = self.read_kept(table, convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let rows = self.read_kept(table, convoke_sql::get(&self.project.name, table, id.uuid)).await?;
+        let Some(row) = rows.rows().first() else { return Ok(None) };
         let mut json = String::new();
         self.render_one(&mut json, table, row).await?;
         Ok(Some(json))
     }
 
-    pub(crate) async fn get_documents(&mut self, table: &str, ids: &[String]) -> Result<String, DatabaseError> {
+    pub async fn get_documents(&mut self, table: &str, ids: &[String]) -> Result<String, DatabaseError> {
         let tables = Arc::clone(&self.tables);
         let table = known(&tables, table)?.table;
-        let rows_max = self.store.inner.limits.rows_max;
+        let rows_max = self.project.limits.rows_max;
         if ids.len() > rows_max as usize {
             return Err(too_many(rows_max));
         }
@@ -49,14 +50,14 @@ impl CallDatabase {
         let wanted: HashSet<Uuid> = ids.iter().map(|id| id.uuid).collect();
         let mut wanted: Vec<Uuid> = wanted.into_iter().collect();
         wanted.sort_unstable();
-        if self.options.reads.is_some() {
+        if self.is_noted() {
             let reads = wanted.iter().map(|id| Read::Document { table: table.number, id: *id });
-            self.observed.reads.reads.extend(reads);
+            self.noted.reads.reads.extend(reads);
         }
-        let rows = self.read_kept(table, convoke_sql::get_many(&self.store.inner.project, table, wanted)).await?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let stored = stored(row)?;
+        let rows = self.read_kept(table, convoke_sql::get_many(&self.project.name, table, wanted)).await?;
+        let mut found = HashMap::with_capacity(rows.rows().len());
+        for row in rows.rows() {
+            let stored = Stored::of(row)?;
             let mut json = String::new();
             self.render_one(&mut json, table, row).await?;
             found.insert(stored.id, json);
@@ -65,7 +66,7 @@ impl CallDatabase {
         Ok(format!("[{}]", documents.join(",")))
     }
 
-    pub(crate) async fn run_plan(&mut self, plan: &str) -> Result<String, DatabaseError> {
+    pub async fn run_plan(&mut self, plan: &str) -> Result<String, DatabaseError> {
         let tables = Arc::clone(&self.tables);
         let plan = Plan::parse(plan).map_err(|error| invalid(error.to_string()))?;
         let table = known(&tables, &plan.table)?.table;
@@ -74,7 +75,7 @@ impl CallDatabase {
         }
         let index = tables.check(&plan, table).map_err(|error| invalid(error.to_string()))?;
         if plan.filter.is_some() && plan.conditions.is_empty() {
-            self.store.warn_of_scan(table);
+            self.source.scans(table);
         }
         if let Some(page) = &plan.page {
             return self.run_page(table, &plan, index, page).await;
@@ -82,23 +83,24 @@ impl CallDatabase {
         if !plan.aggregate.is_empty() {
             return self.run_aggregate(table, &plan, index).await;
         }
-        let rows_max = self.store.inner.limits.rows_max;
+        let rows_max = self.project.limits.rows_max;
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
-        let need = if self.options.reads.is_some() { Need::Positions } else { Need::Result };
+        let need = if self.is_noted() { Need::Positions } else { Need::Result };
         let shape = Shape::of(table, &plan, &index, need);
-        let (project, columns) = (&self.store.inner.project, shape.columns());
+        let (project, columns) = (&self.project.name, shape.columns());
         let statement = convoke_sql::query(project, table, &plan, &index, Bounds::default(), columns, limit);
-        let rows = self.read_range(table, &plan, &index, statement).await?;
-        if self.options.reads.is_some() && plan.limit != Some(0) {
+        let read = self.read_range(table, &plan, &index, statement).await?;
+        let rows = read.rows();
+        if self.is_noted() && plan.limit != Some(0) {
             let mut ranges = plan.ranges(&index);
             if let ([range], Some(last)) = (ranges.as_mut_slice(), rows.last().filter(|_| rows.len() == limit as usize))
             {
                 range.end_at(&shape.position(&index, last)?, plan.order);
             }
-            let ids = if plan.offset.is_some() { Ids::Unknown } else { shape.ids(&rows)? };
+            let ids = if plan.offset.is_some() { Ids::Unknown } else { shape.ids(rows)? };
             self.observe_ranges(table, index, ranges, ids);
         }
-        self.render(table, &shape, &rows).await
+        self.render(table, &shape, rows).await
     }
 
     /// One page, and the cursors to those beside it.
@@ -111,41 +113,36 @@ impl CallDatabase {
         page: &Page,
     ) -> Result<String, DatabaseError> {
         // The client keeps one end of a page a query; a mutation may go over as many pages as it likes.
-        if self.observed.journal.is_some() && self.options.isolation != Isolation::Serializable {
+        if self.noted.journal.is_some() && self.purpose != Purpose::Write {
             return Err(invalid(SECOND_PAGE));
         }
-        let limits = &self.store.inner.limits;
-        let size = plan.limit.unwrap_or(limits.rows_max).min(limits.rows_max);
+        let rows_max = self.project.limits.rows_max;
+        let size = plan.limit.unwrap_or(rows_max).min(rows_max);
         if size == 0 {
             return Err(invalid("a page has at least one document: its limit is 0"));
         }
-        let key = self.store.inner.cursor_key.clone();
+        let key = self.project.cursor_key.clone();
         let read = |text: &str| key.verify(plan, text).map_err(|error| invalid_cursor(error.to_string()));
         let after = page.cursor.as_deref().map(read).transpose()?;
         // A page that runs again ends where it ended before, so that it grows or shrinks and its neighbours stay.
-        let journal = self.options.reads.as_mut().and_then(|reads| reads.journal.take());
+        let journal = self.take_journal();
         let until = match &page.end {
             Some(end) => Some(read(end)?),
             None => journal.and_then(|end| key.verify(plan, &end).ok()),
         };
         if after == Some(Cursor::End) {
             let next = key.sign(plan, &Cursor::End);
-            self.observed.journal = Some(next.clone());
+            self.noted.journal = Some(next.clone());
             return Ok(page_json("[]", true, &next, None));
         }
-        let parts = |cursor: &Option<Cursor>| match cursor {
-            Some(Cursor::After(position)) => {
-                position.parts(&index).map(Some).ok_or_else(|| invalid_cursor("the cursor is of another index"))
-            }
-            _ => Ok(None),
-        };
-        let (from, to): (Option<PositionParts>, Option<PositionParts>) = (parts(&after)?, parts(&until)?);
+        let (from, to) = (position_parts(after.as_ref(), &index)?, position_parts(until.as_ref(), &index)?);
         let bounds = Bounds { after: from.as_ref(), until: to.as_ref() };
-        let limit = if until.is_some() { limits.rows_max + 1 } else { size };
+        let limit = if until.is_some() { rows_max + 1 } else { size };
         let shape = Shape::of(table, plan, &index, Need::Positions);
-        let (project, columns) = (&self.store.inner.project, shape.columns());
+        let (project, columns) = (&self.project.name, shape.columns());
         let statement = convoke_sql::query(project, table, plan, &index, bounds, columns, limit);
-        let rows = self.read_range(table, plan, &index, statement).await?;
+        let read = self.read_range(table, plan, &index, statement).await?;
+        let rows = read.rows();
         let end = match (until, rows.last()) {
             (Some(until), _) => until,
             (None, Some(last)) if rows.len() == limit as usize => Cursor::After(shape.position(&index, last)?),
@@ -156,7 +153,7 @@ impl CallDatabase {
             Some(row) if rows.len() > 1 => Some(key.sign(plan, &Cursor::After(shape.position(&index, row)?))),
             _ => None,
         };
-        if self.options.reads.is_some() {
+        if self.is_noted() {
             let mut ranges = plan.ranges(&index);
             for range in &mut ranges {
                 if let Some(Cursor::After(position)) = &after {
@@ -166,26 +163,26 @@ impl CallDatabase {
                     range.end_at(position, plan.order);
                 }
             }
-            let ids = shape.ids(&rows)?;
+            let ids = shape.ids(rows)?;
             self.observe_ranges(table, index, ranges, ids);
         }
         let next = key.sign(plan, &end);
-        let documents = self.render(table, &shape, &rows).await?;
-        self.observed.journal = Some(next.clone());
+        let documents = self.render(table, &shape, rows).await?;
+        self.noted.journal = Some(next.clone());
         Ok(page_json(&documents, end == Cursor::End, &next, middle.as_deref()))
     }
 
     async fn run_aggregate(&mut self, table: &Table, plan: &Plan, index: Index) -> Result<String, DatabaseError> {
-        let rows_max = self.store.inner.limits.rows_max;
+        let rows_max = self.project.limits.rows_max;
         let limit = plan.limit.unwrap_or(u32::MAX).min(rows_max + 1);
-        let statement = convoke_sql::aggregate(&self.store.inner.project, table, plan, &index, limit);
-        let rows = self.read_range(table, plan, &index, statement).await?;
-        if self.options.reads.is_some() {
+        let statement = convoke_sql::aggregate(&self.project.name, table, plan, &index, limit);
+        let read = self.read_range(table, plan, &index, statement).await?;
+        let rows = read.rows();
+        if self.is_noted() {
             let ranges = plan.ranges(&index);
             self.observe_ranges(table, index, ranges, Ids::Unknown);
         }
-        let values =
-            rows.iter().map(crate::document::json_column).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        let values = rows.iter().map(|row| row.json(0)).collect::<Result<Vec<_>, _>>()?;
         Ok(match values.as_slice() {
             [value] if plan.group_by.is_empty() => (*value).to_owned(),
             values => format!("[{}]", values.join(",")),
@@ -200,10 +197,10 @@ impl CallDatabase {
         plan: &Plan,
         index: &Index,
         statement: Statement,
-    ) -> Result<Vec<Row>, DatabaseError> {
-        let rows_max = self.store.inner.limits.rows_max;
+    ) -> Result<S::Rows, DatabaseError> {
+        let rows_max = self.project.limits.rows_max;
         let rows = match self.read_kept(table, statement).await {
-            Ok(rows) if rows.len() > rows_max as usize => Err(too_many(rows_max)),
+            Ok(rows) if rows.rows().len() > rows_max as usize => Err(too_many(rows_max)),
             other => other,
         };
         if rows.is_err() {
@@ -215,7 +212,7 @@ impl CallDatabase {
     }
 
     /// Renders rows as a JSON array and remembers that they exist.
-    async fn render(&mut self, table: &Table, shape: &Shape, rows: &[Row]) -> Result<String, DatabaseError> {
+    async fn render(&mut self, table: &Table, shape: &Shape, rows: &[RowOf<S>]) -> Result<String, DatabaseError> {
         let mut json = String::with_capacity(rows.len() * 256 + 2);
         json.push('[');
         for (position, row) in rows.iter().enumerate() {
@@ -236,7 +233,7 @@ impl CallDatabase {
         json: &mut String,
         table: &Table,
         part: &Part,
-        row: &Row,
+        row: &RowOf<S>,
     ) -> Result<(), DatabaseError> {
         match part.older(row)? {
             Some(older) => {
@@ -245,15 +242,15 @@ impl CallDatabase {
             }
             None => part.push(json, table, row)?,
         }
-        self.remember_row(table, row.try_get(0).map_err(unreadable)?);
+        self.remember_row(table, row.uuid(0)?);
         Ok(())
     }
 
-    async fn render_one(&mut self, json: &mut String, table: &Table, row: &Row) -> Result<(), DatabaseError> {
-        let mut stored = stored(row)?;
+    async fn render_one(&mut self, json: &mut String, table: &Table, row: &RowOf<S>) -> Result<(), DatabaseError> {
+        let mut stored = Stored::of(row)?;
         let newest;
         if table.version > 1 {
-            let version: i32 = row.try_get(3).map_err(unreadable)?;
+            let version: i32 = row.int(3)?;
             if version.unsigned_abs() < table.version {
                 newest = self.upcast(table, stored.data, version.unsigned_abs()).await?;
                 stored.data = &newest;
@@ -265,14 +262,14 @@ impl CallDatabase {
     }
 
     fn remember_row(&mut self, table: &Table, id: Uuid) {
-        if self.options.isolation == Isolation::Serializable {
+        if self.purpose == Purpose::Write {
             self.known.insert(DocumentId { table: table.number, uuid: id });
         }
     }
 
     /// The newest form of a document that was stored in an older one.
     pub(crate) async fn upcast(&self, table: &Table, data: &str, from: u32) -> Result<String, DatabaseError> {
-        let (Some(upcast), Some(function)) = (&self.options.upcast, &table.upcast) else {
+        let (Some(upcast), Some(function)) = (&self.upcast, &table.upcast) else {
             let detail =
                 format!("table `{}` has rows of version {from} and no upcast to {}", table.name, table.version);
             return Err(Failure::internal(detail).into());
@@ -281,8 +278,8 @@ impl CallDatabase {
     }
 
     fn observe(&mut self, read: impl FnOnce() -> Read) {
-        if self.options.reads.is_some() {
-            self.observed.reads.reads.push(read());
+        if self.is_noted() {
+            self.noted.reads.reads.push(read());
         }
     }
 
@@ -292,8 +289,10 @@ impl CallDatabase {
     }
 }
 
-pub(crate) fn stored(row: &Row) -> Result<Stored<'_>, DatabaseError> {
-    Stored::of(row).map_err(unreadable)
+/// Where a cursor lies in its index; nowhere where there is none, or it is behind everything.
+fn position_parts(cursor: Option<&Cursor>, index: &Index) -> Result<Option<PositionParts>, DatabaseError> {
+    let Some(Cursor::After(position)) = cursor else { return Ok(None) };
+    position.parts(index).map(Some).ok_or_else(|| invalid_cursor("the cursor is of another index"))
 }
 
 fn page_json(documents: &str, is_done: bool, next: &str, split: Option<&str>) -> String {
@@ -306,11 +305,7 @@ fn invalid_cursor(message: impl Into<String>) -> DatabaseError {
     DatabaseError::Refused(Failure::function(code, format!("InvalidCursor: {}", message.into())))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
-pub(crate) fn unreadable(error: tokio_postgres::Error) -> DatabaseError {
-    explain(&error, Phase::BeforeCommit)
-}
-
-pub(crate) fn too_many(rows_max: u32) -> DatabaseError {
+/// More rows than one read may give.
+pub fn too_many(rows_max: u32) -> DatabaseError {
     invalid(format!("the read selects more than {rows_max} documents: give it a limit"))
 }

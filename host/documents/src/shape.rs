@@ -3,11 +3,10 @@
 use convoke_model::{DatabaseError, Failure, Fields, Ids, Index, Plan, Position, Projection, Seen, SeenRows, Table};
 use convoke_sql::Columns;
 use serde_json::{Map, Value};
-use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::document::{optional_json_column, push_part};
-use crate::reads::{stored, unreadable};
+use crate::render::{Stored, push_part};
+use crate::source::Row;
 
 /// What is read of each row; made once a plan.
 #[derive(Debug)]
@@ -72,12 +71,12 @@ impl Shape {
     }
 
     /// Where a row lies in an index.
-    pub(crate) fn position(&self, index: &Index, row: &Row) -> Result<Position, DatabaseError> {
+    pub(crate) fn position(&self, index: &Index, row: &impl Row) -> Result<Position, DatabaseError> {
         let (id, creation_time) = system_fields(row)?;
         match self {
             Self::Document if index.fields.is_empty() => Ok(Position::of(index, &Map::new(), creation_time, id)),
             Self::Document => {
-                let data = Fields::parse(stored(row)?.data).map_err(|error| broken(&error))?;
+                let data = Fields::parse(Stored::of(row)?.data).map_err(|error| broken(&error))?;
                 let position = Position::of_texts(index, |name| data.text(name), creation_time, id);
                 Ok(position.map_err(|error| broken(&error))?)
             }
@@ -90,7 +89,7 @@ impl Shape {
     }
 
     /// The rows as a read set knows them.
-    pub(crate) fn ids(&self, rows: &[Row]) -> Result<Ids, DatabaseError> {
+    pub(crate) fn ids(&self, rows: &[impl Row]) -> Result<Ids, DatabaseError> {
         let Self::Part(part) = self else {
             let ids = rows.iter().map(|row| system_fields(row).map(|(id, _)| id));
             return Ok(Ids::Known(ids.collect::<Result<_, _>>()?));
@@ -109,17 +108,17 @@ impl Shape {
 
 impl Part {
     /// The document of a row where it is of an older form.
-    pub(crate) fn older<'a>(&self, row: &'a Row) -> Result<Option<Older<'a>>, DatabaseError> {
+    pub(crate) fn older<'a>(&self, row: &'a impl Row) -> Result<Option<Older<'a>>, DatabaseError> {
         if !self.is_versioned {
             return Ok(None);
         }
-        let Some(data) = optional_json_column(row, 2).map_err(unreadable)? else { return Ok(None) };
-        let version: i32 = row.try_get(3).map_err(unreadable)?;
+        let Some(data) = row.optional_json(2)? else { return Ok(None) };
+        let version: i32 = row.int(3)?;
         Ok(Some(Older { version: version.unsigned_abs(), data }))
     }
 
     /// Appends what is given of a row.
-    pub(crate) fn push(&self, json: &mut String, table: &Table, row: &Row) -> Result<(), DatabaseError> {
+    pub(crate) fn push(&self, json: &mut String, table: &Table, row: &impl Row) -> Result<(), DatabaseError> {
         let (id, creation_time) = system_fields(row)?;
         let texts = self.texts(row)?;
         let fields = self.given.iter().filter_map(|field| Some((&*field.json, self.text(&texts, &field.name)?)));
@@ -132,7 +131,7 @@ impl Part {
         &self,
         json: &mut String,
         table: &Table,
-        row: &Row,
+        row: &impl Row,
         newest: &str,
     ) -> Result<(), DatabaseError> {
         let (id, creation_time) = system_fields(row)?;
@@ -142,14 +141,14 @@ impl Part {
         Ok(())
     }
 
-    fn seen(&self, row: &Row, creation_time: f64) -> Result<Seen, DatabaseError> {
+    fn seen(&self, row: &impl Row, creation_time: f64) -> Result<Seen, DatabaseError> {
         let texts = self.texts(row)?;
         Ok(self.projection.seen(creation_time, |name| self.text(&texts, name)))
     }
 
-    fn texts<'a>(&self, row: &'a Row) -> Result<Vec<Option<&'a str>>, DatabaseError> {
+    fn texts<'a>(&self, row: &'a impl Row) -> Result<Vec<Option<&'a str>>, DatabaseError> {
         let columns = self.first_column..self.first_column + self.columns.len();
-        columns.map(|column| optional_json_column(row, column).map_err(unreadable)).collect()
+        columns.map(|column| row.optional_json(column)).collect()
     }
 
     fn text<'a>(&self, texts: &[Option<&'a str>], name: &str) -> Option<&'a str> {
@@ -158,8 +157,8 @@ impl Part {
     }
 }
 
-fn system_fields(row: &Row) -> Result<(Uuid, f64), DatabaseError> {
-    Ok((row.try_get(0).map_err(unreadable)?, row.try_get(1).map_err(unreadable)?))
+fn system_fields(row: &impl Row) -> Result<(Uuid, f64), DatabaseError> {
+    Ok((row.uuid(0)?, row.float(1)?))
 }
 
 fn broken(error: &serde_json::Error) -> Failure {

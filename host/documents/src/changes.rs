@@ -7,17 +7,18 @@ use convoke_model::{Code, DatabaseError, DocumentError, DocumentId, Failure, Ind
 use convoke_sql::{Bounds, Columns, DocumentBytes, Existence, Rows, Statement};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use crate::call::{CallDatabase, Isolation, Known, invalid, known};
-use crate::reads::{stored, too_many};
+use crate::documents::{Documents, Known, Purpose, invalid, known};
+use crate::reads::too_many;
+use crate::render::Stored;
+use crate::source::{Birth, Row, Rows as _, Source};
 
 /// Keeps the documents of one call in order where they share a millisecond; an eighth of a float's resolution today.
 const CREATION_STEP_MS: f64 = 1.0 / 512.0;
 
-impl CallDatabase {
-    pub(crate) async fn insert_document(&mut self, table: &str, document: &str) -> Result<String, DatabaseError> {
-        self.transaction.check_usable()?;
+impl<S: Source> Documents<S> {
+    pub async fn insert_document(&mut self, table: &str, document: &str) -> Result<String, DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = known(&tables, table)?;
         if !known.table.is_managed() {
@@ -29,13 +30,13 @@ impl CallDatabase {
         Ok(id.to_string())
     }
 
-    pub(crate) async fn insert_documents(&mut self, table: &str, documents: &str) -> Result<String, DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn insert_documents(&mut self, table: &str, documents: &str) -> Result<String, DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let documents: Vec<&RawValue> = serde_json::from_str(documents)
             .map_err(|error| invalid(format!("the documents are not a JSON array: {error}")))?;
-        let rows_max = self.store.inner.limits.rows_max;
+        let rows_max = self.project.limits.rows_max;
         if documents.len() > rows_max as usize {
             return Err(too_many(rows_max));
         }
@@ -57,8 +58,8 @@ impl CallDatabase {
         Ok(ids)
     }
 
-    pub(crate) async fn patch_document(&mut self, table: &str, id: &str, fields: &str) -> Result<(), DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn patch_document(&mut self, table: &str, id: &str, fields: &str) -> Result<(), DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = known(&tables, table)?;
         if !known.table.is_managed() {
@@ -78,13 +79,8 @@ impl CallDatabase {
         self.flush_if_full().await
     }
 
-    pub(crate) async fn replace_document(
-        &mut self,
-        table: &str,
-        id: &str,
-        document: &str,
-    ) -> Result<(), DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn replace_document(&mut self, table: &str, id: &str, document: &str) -> Result<(), DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let id = Self::id(known.table, id)?;
@@ -94,8 +90,8 @@ impl CallDatabase {
         self.flush_if_full().await
     }
 
-    pub(crate) async fn delete_document(&mut self, table: &str, id: &str) -> Result<(), DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn delete_document(&mut self, table: &str, id: &str) -> Result<(), DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = known(&tables, table)?;
         if !known.table.is_managed() {
@@ -108,13 +104,8 @@ impl CallDatabase {
         self.flush_if_full().await
     }
 
-    pub(crate) async fn update_document(
-        &mut self,
-        table: &str,
-        id: &str,
-        operations: &str,
-    ) -> Result<(), DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn update_document(&mut self, table: &str, id: &str, operations: &str) -> Result<(), DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let known = managed(&tables, table)?;
         let id = Self::id(known.table, id)?;
@@ -131,8 +122,8 @@ impl CallDatabase {
         self.flush_if_full().await
     }
 
-    pub(crate) async fn patch_selected(&mut self, plan: &str, fields: &str) -> Result<u64, DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn patch_selected(&mut self, plan: &str, fields: &str) -> Result<u64, DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let (plan, known) = selection(&tables, plan)?;
         let index = tables.check(&plan, known.table).map_err(|error| invalid(error.to_string()))?;
@@ -140,56 +131,54 @@ impl CallDatabase {
         if known.table.version > 1 {
             self.bring_all_up_to_date(known.table, &plan, &index).await?;
         }
-        let project = &self.store.inner.project;
-        let bytes_max = DocumentBytes(self.store.inner.limits.document_bytes_max);
+        let project = &self.project.name;
+        let bytes_max = DocumentBytes(self.project.limits.document_bytes_max);
         let set = set.into_owned();
         self.count(convoke_sql::patch_where(project, known.table, &plan, &index, set, unset, bytes_max)).await
     }
 
-    pub(crate) async fn delete_selected(&mut self, plan: &str) -> Result<u64, DatabaseError> {
-        self.transaction.check_usable()?;
+    pub async fn delete_selected(&mut self, plan: &str) -> Result<u64, DatabaseError> {
+        self.source.check_usable()?;
         let tables = Arc::clone(&self.tables);
         let (plan, known) = selection(&tables, plan)?;
         let index = tables.check(&plan, known.table).map_err(|error| invalid(error.to_string()))?;
         // Which rows are left is not known here.
         self.known.clear();
-        self.count(convoke_sql::delete_where(&self.store.inner.project, known.table, &plan, &index)).await
+        self.count(convoke_sql::delete_where(&self.project.name, known.table, &plan, &index)).await
     }
 
     async fn count(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
         let rows = self.read(statement).await?;
-        let count: i64 = rows
-            .first()
-            .map_or(Ok(0), |row| row.try_get(0))
-            .map_err(|error| DatabaseError::Failed(Failure::internal(format!("a count: {error}"))))?;
+        let count: i64 = rows.rows().first().map_or(Ok(0), |row| row.big_int(0))?;
         Ok(count.unsigned_abs())
     }
 
     /// Reads a document and, where it is stored in an older form, writes the newest in its place.
     async fn bring_up_to_date(&mut self, table: &Table, id: DocumentId) -> Result<(), DatabaseError> {
-        let rows = self.read(convoke_sql::get(&self.store.inner.project, table, id.uuid)).await?;
-        let Some(row) = rows.first() else { return Ok(()) };
-        let version: i32 = row.try_get(3).map_err(|error| Failure::internal(format!("a version: {error}")))?;
+        let rows = self.read(convoke_sql::get(&self.project.name, table, id.uuid)).await?;
+        let Some(row) = rows.rows().first() else { return Ok(()) };
+        let version: i32 = row.int(3)?;
         self.known.insert(id);
         if version.unsigned_abs() >= table.version {
             return Ok(());
         }
-        let newest = self.upcast(table, stored(row)?.data, version.unsigned_abs()).await?;
+        let newest = self.upcast(table, Stored::of(row)?.data, version.unsigned_abs()).await?;
         self.writes.update(table, Rows::Replace, id.uuid, newest, Existence::Known);
         Ok(())
     }
 
     /// The same for all documents of a plan. Those of the newest form are left as they are, to the byte.
     async fn bring_all_up_to_date(&mut self, table: &Table, plan: &Plan, index: &Index) -> Result<(), DatabaseError> {
-        let limit = plan.limit.unwrap_or(u32::MAX).min(self.store.inner.limits.rows_max + 1);
-        let project = &self.store.inner.project;
+        let limit = plan.limit.unwrap_or(u32::MAX).min(self.project.limits.rows_max + 1);
+        let project = &self.project.name;
         let statement = convoke_sql::query(project, table, plan, index, Bounds::default(), Columns::Document, limit);
-        for row in &self.read_range(table, plan, index, statement).await? {
-            let version: i32 = row.try_get(3).map_err(|error| Failure::internal(format!("a version: {error}")))?;
+        let read = self.read_range(table, plan, index, statement).await?;
+        for row in read.rows() {
+            let version: i32 = row.int(3)?;
             if version.unsigned_abs() >= table.version {
                 continue;
             }
-            let older = stored(row)?;
+            let older = Stored::of(row)?;
             let newest = self.upcast(table, older.data, version.unsigned_abs()).await?;
             self.writes.update(table, Rows::Replace, older.id, newest, Existence::Known);
         }
@@ -197,18 +186,18 @@ impl CallDatabase {
     }
 
     fn keep_insert(&mut self, table: &Table, document: String) -> DocumentId {
-        let id = DocumentId { table: table.number, uuid: Uuid::now_v7() };
-        let creation_time = self.next_creation_time();
+        let Birth { id, now_ms } = self.source.birth();
+        let id = DocumentId { table: table.number, uuid: id };
+        let creation_time = self.next_creation_time(now_ms);
         self.writes.insert(&table.name, id.uuid, creation_time, document);
-        if self.options.isolation == Isolation::Serializable {
+        if self.purpose == Purpose::Write {
             self.known.insert(id);
         }
         id
     }
 
     /// A time that no other document of this call has.
-    fn next_creation_time(&mut self) -> f64 {
-        let now = now_ms();
+    fn next_creation_time(&mut self, now: f64) -> f64 {
         self.creation_time_ms =
             if now > self.creation_time_ms { now } else { self.creation_time_ms + CREATION_STEP_MS };
         self.creation_time_ms
@@ -235,7 +224,7 @@ impl CallDatabase {
     }
 
     pub(crate) fn check_size(&self, text: &str) -> Result<(), DatabaseError> {
-        let bytes_max = self.store.inner.limits.document_bytes_max;
+        let bytes_max = self.project.limits.document_bytes_max;
         let bytes = if text.len() > bytes_max { text.len() } else { stored_bytes(text) };
         if bytes <= bytes_max {
             return Ok(());
@@ -281,8 +270,4 @@ fn at_item(error: DatabaseError, position: usize) -> DatabaseError {
         }
         other => other,
     }
-}
-
-fn now_ms() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }

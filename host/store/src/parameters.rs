@@ -1,21 +1,20 @@
-//! Documents between Postgres' rows and JSON text, without a tree in between.
+//! Parameters and JSON text as Postgres' protocol has them.
 
 use std::error::Error;
-use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
 use convoke_model::DocumentId;
 use convoke_sql::Parameter;
+use serde_json::Value;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use uuid::Uuid;
+use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 
 /// The version byte of `jsonb` on the wire.
 const JSONB_VERSION: u8 = 1;
 
 /// JSON text as `jsonb`.
 #[derive(Debug)]
-struct JsonText<'a>(&'a str);
+pub(crate) struct JsonText<'a>(pub(crate) &'a str);
 
 impl ToSql for JsonText<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
@@ -78,70 +77,70 @@ impl ToSql for Bound<'_> {
     to_sql_checked!();
 }
 
-/// A row of `_id, _creation_time, data`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stored<'a> {
-    pub(crate) id: Uuid,
-    pub(crate) creation_time: f64,
-    /// A JSON object of the document's own fields.
-    pub(crate) data: &'a str,
-}
-
-impl<'a> Stored<'a> {
-    pub(crate) fn of(row: &'a Row) -> Result<Self, tokio_postgres::Error> {
-        let JsonText(data) = row.try_get(2)?;
-        Ok(Self { id: row.try_get(0)?, creation_time: row.try_get(1)?, data })
-    }
-}
-
-/// The first column, of type `json` or `jsonb`, as text.
-pub(crate) fn json_column(row: &Row) -> Result<&str, tokio_postgres::Error> {
-    row.try_get(0).map(|JsonText(text)| text)
-}
-
 /// A column of type `json` or `jsonb` as text, or none where it is null.
 pub(crate) fn optional_json_column(row: &Row, column: usize) -> Result<Option<&str>, tokio_postgres::Error> {
     let value: Option<JsonText<'_>> = row.try_get(column)?;
     Ok(value.map(|JsonText(text)| text))
 }
 
-/// Appends the document of a row: its fields, after the two that the system gives.
-pub(crate) fn push_document(out: &mut String, table: u32, stored: &Stored<'_>) {
-    out.reserve(stored.data.len() + 96);
-    push_system_fields(out, table, stored.id, stored.creation_time);
-    match stored.data.trim_start().strip_prefix('{') {
-        Some(fields) if fields.trim_start() != "}" => {
-            out.push(',');
-            out.push_str(fields);
+/// A JSON value as whatever type the statement wants, in Postgres' text form.
+#[derive(Debug)]
+pub(crate) struct JsonParameter(pub(crate) Value);
+
+impl ToSql for JsonParameter {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match text_form(&self.0, ty) {
+            None => Ok(IsNull::Yes),
+            Some(text) => {
+                out.put_slice(text.as_bytes());
+                Ok(IsNull::No)
+            }
         }
-        _ => out.push('}'),
     }
-}
 
-/// Appends a part of a document: fields as their names and values in JSON, after the two that the system gives.
-pub(crate) fn push_part<'a>(
-    out: &mut String,
-    table: u32,
-    id: Uuid,
-    creation_time: f64,
-    fields: impl Iterator<Item = (&'a str, &'a str)>,
-) {
-    push_system_fields(out, table, id, creation_time);
-    for (name, value) in fields {
-        let _ = write!(out, ",{name}:{value}");
+    fn accepts(_: &Type) -> bool {
+        true
     }
-    out.push('}');
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    to_sql_checked!();
 }
 
-/// Begins an object.
-fn push_system_fields(out: &mut String, table: u32, id: Uuid, creation_time: f64) {
-    out.push_str("{\"_id\":\"");
-    DocumentId { table, uuid: id }.write_to(out);
-    let _ = write!(out, "\",\"_creationTime\":{}", shown_time(creation_time));
+fn text_form(value: &Value, ty: &Type) -> Option<String> {
+    Some(match (value, ty.kind()) {
+        (Value::Null, _) => return None,
+        _ if matches!(*ty, Type::JSON | Type::JSONB) => value.to_string(),
+        (Value::Array(items), Kind::Array(member)) => {
+            let items = items.iter().map(|item| match text_form(item, member) {
+                None => "NULL".to_owned(),
+                Some(text) if item.is_array() => text,
+                Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+            });
+            format!("{{{}}}", items.collect::<Vec<_>>().join(","))
+        }
+        // The id that clients see, where a row's own is wanted.
+        (Value::String(text), _) if *ty == Type::UUID => {
+            DocumentId::parse(text).map_or_else(|_| text.clone(), |id| id.uuid.to_string())
+        }
+        (Value::String(text), _) => text.clone(),
+        (other, _) => other.to_string(),
+    })
 }
 
-/// JSON has neither infinities nor not-a-number, which somebody may have written into the column: they are shown as the
-/// outermost floats, at that end where Postgres has them in the order.
-fn shown_time(time: f64) -> f64 {
-    if time.is_nan() { f64::MAX } else { time.clamp(f64::MIN, f64::MAX) }
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_take_the_form_of_their_type() {
+        assert_eq!(text_form(&json!(null), &Type::INT4), None);
+        assert_eq!(text_form(&json!(9_007_199_254_740_993_i64), &Type::INT8).as_deref(), Some("9007199254740993"));
+        assert_eq!(text_form(&json!("a"), &Type::JSONB).as_deref(), Some("\"a\""));
+        assert_eq!(text_form(&json!(["a\"b", null]), &Type::TEXT_ARRAY).as_deref(), Some(r#"{"a\"b",NULL}"#));
+    }
 }

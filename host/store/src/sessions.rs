@@ -1,0 +1,129 @@
+//! Sessions of Postgres in a pool, each with the statements that were prepared in it.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use deadpool::managed::{self, Metrics, RecycleResult};
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::{Error, Statement};
+
+pub(crate) type Pool = managed::Pool<Sessions>;
+pub(crate) type Object = managed::Object<Sessions>;
+pub(crate) type PoolError = managed::PoolError<Error>;
+pub(crate) type Hook = managed::Hook<Sessions>;
+pub(crate) type HookError = managed::HookError<Error>;
+
+/// Statements that a session keeps prepared. Each takes some 10 to 100 KB of the server's memory, plan and all.
+const STATEMENTS_MAX: usize = 256;
+
+/// Opens sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions(pub(crate) deadpool_postgres::Manager);
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: ClientWrapper,
+    statements: Mutex<Prepared<Statement>>,
+}
+
+/// What was prepared, by text; of many, those that were used last. Dropping a statement closes it in the session too.
+#[derive(Debug)]
+struct Prepared<T> {
+    by_text: HashMap<Arc<str>, (T, u64)>,
+    uses: u64,
+}
+
+impl managed::Manager for Sessions {
+    type Type = Session;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Session, Error> {
+        Ok(Session { client: self.0.create().await?, statements: Mutex::default() })
+    }
+
+    async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<Error> {
+        self.0.recycle(&mut session.client, metrics).await
+    }
+
+    fn detach(&self, session: &mut Session) {
+        self.0.detach(&mut session.client);
+    }
+}
+
+impl Session {
+    /// The statement of this text, prepared now or before.
+    pub(crate) async fn prepared(&self, text: &str) -> Result<Statement, Error> {
+        if let Some(statement) = self.statements().get(text) {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(text).await?;
+        self.statements().insert(text, statement.clone());
+        Ok(statement)
+    }
+
+    fn statements(&self) -> std::sync::MutexGuard<'_, Prepared<Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Clone> Prepared<T> {
+    fn get(&mut self, text: &str) -> Option<T> {
+        self.uses += 1;
+        let (statement, used) = self.by_text.get_mut(text)?;
+        *used = self.uses;
+        Some(statement.clone())
+    }
+
+    fn insert(&mut self, text: &str, statement: T) {
+        if self.by_text.len() >= STATEMENTS_MAX {
+            let oldest = self.by_text.iter().min_by_key(|(_, (_, used))| *used).map(|(text, _)| Arc::clone(text));
+            oldest.and_then(|text| self.by_text.remove(&text));
+        }
+        self.by_text.insert(text.into(), (statement, self.uses));
+    }
+}
+
+impl<T> Default for Prepared<T> {
+    fn default() -> Self {
+        Self { by_text: HashMap::new(), uses: 0 }
+    }
+}
+
+impl Deref for Session {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut ClientWrapper {
+        &mut self.client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_were_not_used_for_long_go_first() {
+        let mut prepared = Prepared::default();
+        for number in 0..STATEMENTS_MAX * 3 {
+            assert_eq!(prepared.get("often").is_some(), number > 0);
+            if number == 0 {
+                prepared.insert("often", 0);
+            }
+            let text = number.to_string();
+            assert_eq!(prepared.get(&text), None);
+            prepared.insert(&text, number);
+            assert!(prepared.by_text.len() <= STATEMENTS_MAX);
+        }
+        assert_eq!(prepared.get("often"), Some(0));
+        assert_eq!(prepared.get("700"), Some(700));
+        assert_eq!(prepared.get("3"), None);
+    }
+}
