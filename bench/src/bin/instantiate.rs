@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use convoke_engine::{Call, Clock, Engine, EngineOptions, Version};
+use convoke_engine::{Call, Clock, Engine, Room, Version};
 use convoke_model::{Kind, Limits};
 use wasmtime::component::{Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bare = Bare::new(&wasm)?;
     let cache_dir = std::env::temp_dir().join(format!("convoke-bench-{}", std::process::id()));
-    let host = Engine::new(EngineOptions { limits: Limits::default(), cache_dir: cache_dir.clone() })?;
+    let host = Engine::new(Limits::default(), cache_dir.clone())?;
     let version = runtime.block_on(host.load(wasm))?;
 
     let (mut bare_times, mut host_times) = (Vec::new(), Vec::new());
@@ -58,6 +58,7 @@ async fn host_round(engine: &Engine, version: &Version, function: &str) -> anyho
     for _ in 0..CALLS_A_ROUND {
         let call = Call {
             kind: Kind::Query,
+            room: Room::Entry,
             function,
             args: "{}",
             request_id: "0123456789abcdef",

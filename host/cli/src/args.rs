@@ -33,13 +33,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  convoke dev\n  convoke dev ../shop --port 4000\n  DATABASE_URL=postgres://localhost/shop convoke dev"
+    after_help = "Examples:\n  convoke dev\n  convoke dev ../shop --port 4000\n  convoke dev shop blog\n  DATABASE_URL=postgres://localhost/shop convoke dev"
 )]
 pub(crate) struct DevArgs {
-    /// The project's directory, or one below it
-    #[arg(default_value = ".", hide_default_value = true)]
-    pub(crate) dir: PathBuf,
-    /// The port to serve on
+    /// The project's directory, or one below it; several are served by one process
+    #[arg(default_value = ".", hide_default_value = true, value_name = "DIR")]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// The port to serve on; further projects have the ports behind it
     #[arg(long, default_value_t = PORT)]
     pub(crate) port: u16,
     /// The address to serve on; `0.0.0.0` lets other machines in

@@ -1,120 +1,110 @@
-//! `convoke dev`: Postgres, build, serve, watch, until a signal.
+//! `convoke dev`: Postgres, build, serve, watch, until a signal; for one project or several.
 
 pub(crate) mod address;
 mod host;
 mod lock;
 mod rebuild;
 mod signals;
+mod site;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use convoke_local_postgres::{Database, Options};
-use convoke_project::{BuildReport, Builder, Profile, Project, Watcher};
-use convoke_server::{Deployed, Host};
+use convoke_project::{Profile, Project};
+use convoke_server::Process;
+use futures_util::future::{join_all, select_all};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::sync::OnceCell;
 
 use crate::args::DevArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{port, sync, toolchain};
+use crate::{port, toolchain};
 
-use self::host::Served;
+use self::host::Shares;
 pub(crate) use self::host::parse_url;
-use self::rebuild::Rebuilds;
 use self::signals::Signals;
-
-/// What calls that run at the end may still take. Longer ones are cut: someone is waiting at a terminal.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+use self::site::Site;
 
 pub(crate) async fn dev(args: DevArgs, output: &Output) -> Result<(), Failure> {
     let started = Instant::now();
-    let project = Project::find(&args.dir)?;
-    let _lock = lock::take(&project)?;
+    let projects = projects(&args.dirs)?;
+    let _locks = projects.iter().map(lock::take).collect::<Result<Vec<_>, _>>()?;
     // Before the long work: a port that is taken is known at once.
-    let listener = port::bind(SocketAddr::new(args.host, args.port)).await?;
+    let listeners = listen(&args, projects.len()).await?;
     let mut signals = Signals::listen()?;
-    let start = start(&args, &project, &mut signals, output);
-    let Some(mut session) = start.await? else {
-        output.note("Stopped");
-        return Ok(());
-    };
-    let url = session.serve(listener)?;
-    let postgres = match &session.database {
-        Database::Local(local) => Some(local.connection_string()),
-        Database::Given(_) => None,
-    };
-    let _address = address::Record::write(&project, &url, postgres)?;
-    session.print_ready(&url, started.elapsed(), output);
-    let end = session.run(&mut signals, output).await;
-    session.stop(&mut signals, output).await;
+    let shares = Shares::of(&projects);
+    let process = Process::start(shares.process(&projects[0])).map_err(|e| Failure::of(&e))?;
+    // Who watches waits for the compiler again and again; who does not, runs what would be deployed.
+    let profile = if args.once { Profile::Release } else { Profile::Quick };
+    let together = Together { args, state: projects[0].clone(), database: OnceCell::new(), process, profile, started };
+    let several = projects.len() > 1;
+    let sites = projects.into_iter().zip(listeners).map(|(project, listener)| {
+        let output = if several { output.of(&project.manifest().name) } else { output.clone() };
+        let config = shares.project(&project);
+        Site::new(project, listener, config, output)
+    });
+    let mut sites: Vec<Site> = sites.collect();
+    let end = run(&mut sites, &together, &mut signals, output).await;
+    stop(sites, together, &mut signals, output).await;
     end
 }
 
-/// All that runs until the end.
-struct Session {
-    database: Database,
-    host: Arc<Host>,
-    /// What the host serves, and the watch that leads to the next; none with `--once`.
-    rebuilds: Option<Rebuilds>,
-    served: Served,
-    /// What the first deploy brought, to be printed.
-    deployed: Deployed,
-    server: Option<Server>,
+/// What the projects of one `dev` share.
+struct Together {
+    args: DevArgs,
+    /// The project whose `.convoke` has Postgres and the cache.
+    state: Project,
+    database: OnceCell<Database>,
+    process: Process,
+    profile: Profile,
+    started: Instant,
 }
 
-struct Server {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-/// Brings everything up, or says with none that a signal came first. Whatever had started is stopped then: the future
-/// that runs it is dropped.
-async fn start(
-    args: &DevArgs,
-    project: &Project,
-    signals: &mut Signals,
-    output: &Output,
-) -> Result<Option<Session>, Failure> {
-    tokio::select! {
-        session = bring_up(args, project, output) => session.map(Some),
-        () = signals.next() => Ok(None),
+impl Together {
+    /// The database, started by whoever asks first.
+    async fn database(&self, output: &Output) -> Result<&Database, Failure> {
+        let resolve = async || {
+            let state = self.state.create_state_dir();
+            let failed = |e| Failure::new(format!("`{}` cannot be made", self.state.state_dir().display())).cause(&e);
+            let options = Options::new(state.map_err(failed)?.join("postgres"));
+            let database = convoke_local_postgres::resolve(self.args.database_url.as_deref(), &options).await?;
+            print_database(&database, output);
+            Ok(database)
+        };
+        self.database.get_or_try_init(resolve).await
     }
 }
 
-async fn bring_up(args: &DevArgs, project: &Project, output: &Output) -> Result<Session, Failure> {
-    // Who watches waits for the compiler again and again; who does not, runs what would be deployed.
-    let profile = if args.once { Profile::Release } else { Profile::Quick };
-    let mut builder = Builder::new(project.clone(), profile);
-    // The compiler and Postgres do not need each other.
-    let (database, (report, watcher)) =
-        tokio::try_join!(database(args, project), first_build(&mut builder, args.once, output),)?;
-    print_database(&database, output);
-    let project = builder.project().clone();
-    let host = host::open(&project, &database).await?;
-    sync::print_warnings(host.warnings(), output);
-    let mut served = Served::default();
-    let mut rebuilds = watcher.map(|watcher| Rebuilds::new(builder, watcher));
-    let deployed = match (served.deploy(&host, &report).await, &mut rebuilds) {
-        (Ok(deployed), _) => deployed,
-        (Err(failure), None) => return Err(failure),
-        (Err(failure), Some(rebuilds)) => {
-            output.failure(&failure);
-            rebuilds.until_served(&host, &mut served, output).await?
+/// The projects that the directories name: each once, and no two with one schema.
+fn projects(dirs: &[PathBuf]) -> Result<Vec<Project>, Failure> {
+    let projects = dirs.iter().map(|dir| Ok(Project::find(dir)?)).collect::<Result<Vec<_>, Failure>>()?;
+    let mut roots: BTreeMap<&str, &Project> = BTreeMap::new();
+    for project in &projects {
+        let name = &project.manifest().name;
+        if let Some(other) = roots.insert(name, project) {
+            let (one, other) = (project.root().display(), other.root().display());
+            return Err(Failure::new(format!("two projects have the name `{name}`: `{other}` and `{one}`"))
+                .hint("the name is that of the project's schema in the database: give one of them another"));
         }
-    };
-    Ok(Session { database, host, rebuilds, served, deployed, server: None })
+    }
+    Ok(projects)
 }
 
-async fn database(args: &DevArgs, project: &Project) -> Result<Database, Failure> {
-    let state = project.create_state_dir();
-    let state =
-        state.map_err(|e| Failure::new(format!("`{}` cannot be made", project.state_dir().display())).cause(&e))?;
-    let options = Options::new(state.join("postgres"));
-    Ok(convoke_local_postgres::resolve(args.database_url.as_deref(), &options).await?)
+/// A port for each: the one that is asked for, and those behind it.
+async fn listen(args: &DevArgs, count: usize) -> Result<Vec<TcpListener>, Failure> {
+    let mut listeners = Vec::with_capacity(count);
+    for number in 0..count {
+        // Any free one is free for each.
+        let step = if args.port == 0 { Some(0) } else { u16::try_from(number).ok() };
+        let port = step.and_then(|step| args.port.checked_add(step));
+        let port = port.ok_or_else(|| Failure::usage(format!("there are no {count} ports from {} on", args.port)))?;
+        listeners.push(port::bind(SocketAddr::new(args.host, port)).await?);
+    }
+    Ok(listeners)
 }
 
 fn print_database(database: &Database, output: &Output) {
@@ -127,97 +117,39 @@ fn print_database(database: &Database, output: &Output) {
     }
 }
 
-/// The first build that succeeds. Without a watch the first build is the only one.
-async fn first_build(
-    builder: &mut Builder,
-    once: bool,
-    output: &Output,
-) -> Result<(BuildReport, Option<Watcher>), Failure> {
-    toolchain::ensure_target(builder.project(), output).await?;
-    if once {
-        return Ok((rebuild::build(builder, output).await?, None));
-    }
-    // Watched from before the build, so that a save during it is not missed.
-    let mut watcher = Watcher::new(builder)?;
-    let report = rebuild::until_built(builder, &mut watcher, output).await?;
-    Ok((report, Some(watcher)))
-}
-
-impl Session {
-    fn serve(&mut self, listener: TcpListener) -> Result<String, Failure> {
-        let address = listener.local_addr().map_err(|e| Failure::new("the server has no address").cause(&e))?;
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async move {
-            // A sender that is gone asks for the same.
-            let _ = stopped.await;
-        };
-        let task = tokio::spawn(convoke_server::serve(Arc::clone(&self.host), listener, shutdown));
-        self.server = Some(Server { stop, task });
-        Ok(address::url(address))
-    }
-
-    fn print_ready(&self, url: &str, elapsed: Duration, output: &Output) {
-        output.good(format!("Convoke is ready at {url} in {}", seconds(elapsed)));
-        host::print_functions(&self.deployed, output);
-        if self.rebuilds.is_some() {
-            output.note("Watching for changes; Ctrl-C stops");
+/// Until a signal, which is the good end, or until something breaks.
+async fn run(sites: &mut [Site], together: &Together, signals: &mut Signals, output: &Output) -> Result<(), Failure> {
+    let running = async {
+        // It may ask a question, and what it adds is for all.
+        for site in &*sites {
+            toolchain::ensure_target(site.project(), output).await?;
         }
-    }
-
-    /// Until a signal, which is the good end, or until something breaks.
-    async fn run(&mut self, signals: &mut Signals, output: &Output) -> Result<(), Failure> {
-        let Self { database, host, rebuilds, served, server, deployed: _ } = self;
-        let rebuilds = async {
-            match rebuilds {
-                Some(rebuilds) => rebuilds.follow(host, served, output).await,
-                None => std::future::pending().await,
-            }
-        };
-        let server = async {
-            match server {
-                Some(server) => (&mut server.task).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = signals.next() => Ok(()),
-            end = rebuilds => end,
-            end = server => Err(server_ended(end)),
-            status = postgres_end(database) => Err(Failure::new(format!("Postgres ended with {status}"))
-                .hint("its log is in `.convoke/postgres`; `convoke dev` starts it again")),
-        }
-    }
-
-    /// Lets the calls that run come to their end, then stops Postgres. A second signal cuts the waiting.
-    async fn stop(self, signals: &mut Signals, output: &Output) {
-        output.note("Stopping");
-        if let Some(Server { stop, mut task }) = self.server
-            && !task.is_finished()
-        {
-            // The receiver is gone only when the server is.
-            let _ = stop.send(());
-            tokio::select! {
-                _ = tokio::time::timeout(DRAIN_MAX, &mut task) => {}
-                () = signals.next() => {}
-            }
-            task.abort();
-        }
-        // The connections go before the server that they are to.
-        self.host.close();
-        if let Database::Local(local) = self.database {
-            local.stop().await;
-        }
-        output.note("Stopped");
+        let running = sites.iter_mut().map(|site| Box::pin(site.run(together)));
+        select_all(running).await.0
+    };
+    tokio::select! {
+        () = signals.next() => Ok(()),
+        end = running => end,
     }
 }
 
-fn server_ended(end: Result<std::io::Result<()>, tokio::task::JoinError>) -> Failure {
-    let failure = Failure::new("the server ended");
-    match end {
-        Ok(Ok(())) => failure,
-        Ok(Err(error)) => failure.cause(&error),
-        Err(error) => failure.cause(&error),
+/// Lets the calls that run come to their end, then stops Postgres. A second signal cuts the waiting.
+async fn stop(sites: Vec<Site>, together: Together, signals: &mut Signals, output: &Output) {
+    output.note("Stopping");
+    let (cut, _) = tokio::sync::watch::channel(false);
+    let stopping = join_all(sites.into_iter().map(|site| site.stop(cut.subscribe())));
+    tokio::pin!(stopping);
+    tokio::select! {
+        _ = &mut stopping => {}
+        () = signals.next() => {
+            cut.send_replace(true);
+            stopping.await;
+        }
     }
+    if let Some(Database::Local(local)) = together.database.into_inner() {
+        local.stop().await;
+    }
+    output.note("Stopped");
 }
 
 async fn postgres_end(database: &Database) -> std::process::ExitStatus {

@@ -8,11 +8,13 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// Where and how this process prints. Made once, at the start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Output {
     stdout_is_terminal: bool,
     can_ask: bool,
     colour: bool,
+    /// Before each line for people; empty where there is one project.
+    label: String,
 }
 
 /// Colours stress what the words say already.
@@ -48,7 +50,13 @@ impl Output {
             stdout_is_terminal: io::stdout().is_terminal(),
             can_ask: stderr_is_terminal && io::stdin().is_terminal(),
             colour: stderr_is_terminal && !is_set("NO_COLOR") && !is_dumb,
+            label: String::new(),
         }
+    }
+
+    /// The output of one project beside others: each line begins with its name.
+    pub(crate) fn of(&self, project: &str) -> Self {
+        Self { label: format!("{project}: "), ..self.clone() }
     }
 
     /// Whether there is a person to answer.
@@ -63,22 +71,22 @@ impl Output {
 
     /// A line about how the work goes.
     pub(crate) fn note(&self, text: impl Display) {
-        stderr_line(&text.to_string());
+        self.stderr_line(&text.to_string());
     }
 
     /// A line that the reader waits for.
     pub(crate) fn good(&self, text: impl Display) {
-        stderr_line(&self.painted(Colour::Green, &text.to_string()));
+        self.stderr_line(&self.painted(Colour::Green, &text.to_string()));
     }
 
     /// Something that is no failure and deserves a look.
     pub(crate) fn warning(&self, text: impl Display) {
-        stderr_line(&format!("{} {text}", self.painted(Colour::Yellow, "warning:")));
+        self.stderr_line(&format!("{} {text}", self.painted(Colour::Yellow, "warning:")));
     }
 
     /// What to do.
     pub(crate) fn hint(&self, text: impl Display) {
-        stderr_line(&format!("{} {text}", self.painted(Colour::Cyan, "hint:")));
+        self.stderr_line(&format!("{} {text}", self.painted(Colour::Cyan, "hint:")));
     }
 
     /// A question, without the end of the line.
@@ -92,11 +100,11 @@ impl Output {
     /// A failure: what the compiler said, the error, its causes, what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
         for detail in failure.details() {
-            stderr_line(detail.trim_end());
+            self.stderr_line(detail.trim_end());
         }
-        stderr_line(&format!("{} {}", self.painted(Colour::Red, "error:"), failure.message()));
+        self.stderr_line(&format!("{} {}", self.painted(Colour::Red, "error:"), failure.message()));
         for cause in failure.causes() {
-            stderr_line(&format!("  caused by: {cause}"));
+            self.stderr_line(&format!("  caused by: {cause}"));
         }
         for hint in failure.advice() {
             self.hint(hint);
@@ -119,11 +127,11 @@ impl Output {
     fn painted(&self, colour: Colour, text: &str) -> String {
         if self.colour { format!("{}{text}\x1b[0m", colour.code()) } else { text.to_owned() }
     }
-}
 
-fn stderr_line(line: &str) {
-    // One write a line, so that lines of several threads do not mix. Nobody may be reading any more.
-    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    fn stderr_line(&self, line: &str) {
+        // One write a line, so that lines of several threads do not mix. Nobody may be reading any more.
+        let _ = io::stderr().lock().write_all(format!("{}{line}\n", self.label).as_bytes());
+    }
 }
 
 fn stdout_line(line: &str) -> Result<(), Failure> {

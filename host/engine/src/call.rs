@@ -1,21 +1,22 @@
 //! One call: a fresh instance, its answer or the reason why there is none.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use convoke_model::{Code, Database, Failure, Kind};
 use serde::de::IgnoredAny;
-use tokio::sync::SemaphorePermit;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::bindings::{Component, ComponentPre, GuestError};
 use crate::engine::{Engine, Lane};
+use crate::rooms::{Room, deadline_exceeded};
 use crate::state::{Clock, Outside, State, Stop};
 use crate::version::Version;
 
 /// What is called, and with what.
 pub struct Call<'a> {
     pub kind: Kind,
+    pub room: Room,
     /// The name within the component.
     pub function: &'a str,
     /// The arguments as JSON text.
@@ -79,8 +80,8 @@ impl Engine {
             return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database, volatile: false };
         };
         let lane = self.lane(call.kind);
-        let _slot = match self.slot(lane, call.deadline).await {
-            Ok(slot) => slot,
+        let _place = match self.share.rooms.enter(call.kind, call.room, call.deadline).await {
+            Ok(place) => place,
             Err(failure) => {
                 return Outcome {
                     result: Err(failure.into()),
@@ -108,7 +109,7 @@ impl Engine {
         mut call: Call<'_>,
     ) -> Result<String, CallError> {
         let lane = &self.inner.synchronous;
-        let _slot = self.slot(lane, call.deadline).await?;
+        let _place = self.share.rooms.enter(call.kind, call.room, call.deadline).await?;
         let mut store = self.store(lane, &mut call);
         let answer = async {
             let component: Component = pre.instantiate_async(&mut store).await?;
@@ -119,22 +120,8 @@ impl Engine {
         answer.map_err(|error| explain(&error, &state))
     }
 
-    /// Waits, with a bound, for a place in the pool: when that is full wasmtime gives an error instead of waiting.
-    async fn slot<'a>(&self, lane: &'a Lane, deadline: Instant) -> Result<SemaphorePermit<'a>, Failure> {
-        if let Ok(slot) = lane.slots.try_acquire() {
-            return Ok(slot);
-        }
-        let bound = Instant::now() + Duration::from_millis(self.inner.limits.queue_ms_max);
-        let bound = tokio::time::Instant::from_std(bound.min(deadline));
-        match tokio::time::timeout_at(bound, lane.slots.acquire()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(Failure::system(Code::Overloaded, "too many calls are running: try again")
-                .with_outcome(convoke_model::Outcome::NotBegun)),
-        }
-    }
-
     fn store(&self, lane: &Lane, call: &mut Call<'_>) -> Store<State> {
-        let limits = Arc::clone(&self.inner.limits);
+        let limits = Arc::clone(&self.share.limits);
         let mut state = State::new(limits, call.kind, call.deadline, call.clock, call.request_id);
         state.database = call.database.take();
         state.outside = call.outside.take();
@@ -142,7 +129,7 @@ impl Engine {
         store.limiter(|state| state);
         // What leaves the guest at once, a result or the arguments of an import, is no more than its memory can hold: a
         // guest that hands over the same bytes again and again ends here.
-        store.set_hostcall_fuel(self.inner.limits.memory_bytes_max);
+        store.set_hostcall_fuel(self.share.limits.memory_bytes_max);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
             if Instant::now() < store.data().deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(deadline().into()) }
@@ -152,7 +139,7 @@ impl Engine {
 
     /// An error that the function returned: its code and data pass unchanged, within their limits.
     fn application(&self, error: GuestError) -> Failure {
-        let limits = &self.inner.limits;
+        let limits = &self.share.limits;
         let parts = [
             ("message", error.message.len(), limits.error_message_bytes_max),
             ("code", error.code.len(), limits.error_code_bytes_max),
@@ -174,7 +161,7 @@ impl Engine {
 
     /// A result is JSON and not too long; nobody trusts a component to have seen to that.
     fn check_result(&self, text: String) -> Result<String, CallError> {
-        let bytes_max = self.inner.limits.result_bytes_max;
+        let bytes_max = self.share.limits.result_bytes_max;
         if text.len() > bytes_max {
             let words = format!("the result has {} bytes, the limit is {bytes_max}", text.len());
             return Err(Failure::function(Code::ResultLimit, words).into());
@@ -203,7 +190,7 @@ async fn run(
 }
 
 pub(crate) fn deadline() -> Stop {
-    Stop::failure(Failure::function(Code::DeadlineExceeded, "the function ran longer than it may"))
+    Stop::failure(deadline_exceeded())
 }
 
 /// A trap, or what the host stopped the call with.
@@ -221,7 +208,7 @@ fn explain(error: &wasmtime::Error, state: &State) -> CallError {
     let detail = format!("{detail}\n{said}");
     let failure = match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Failure::function(Code::StackLimit, "the function's calls nest too deep"),
-        Some(Trap::Interrupt) => Failure::function(Code::DeadlineExceeded, "the function ran longer than it may"),
+        Some(Trap::Interrupt) => deadline_exceeded(),
         _ => Failure::trap(""),
     };
     failure.with_internal(detail.trim_end()).into()

@@ -1,18 +1,18 @@
-//! The two wasmtime engines of a host, their pools and their linkers.
+//! The two wasmtime engines of a process, their pools and their linkers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use convoke_model::{Kind, LimitError, Limits};
+use convoke_model::{Failure, Kind, LimitError, Limits};
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::Component;
 use crate::cache::Cache;
+use crate::rooms::{Place, Room, Rooms};
 use crate::state::State;
 
 /// The clock of epoch deadlines. A guest that computes gives way to other calls this often.
@@ -30,10 +30,13 @@ const KEEP_BYTES_PLAIN: usize = 128 << 10;
 /// Room of a fibre above the guest's own stack, for host imports.
 const HOST_STACK_BYTES: usize = 1 << 20;
 
-/// How a host's engines are made.
+/// How a process's engines are made.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
+    /// What no project's limits exceed. `instances_max` is for all projects together.
     pub limits: Limits,
+    /// Projects that have a share at a time.
+    pub projects_max: u32,
     /// Where compiled components are kept. Only this host may write there.
     pub cache_dir: PathBuf,
 }
@@ -62,12 +65,42 @@ pub enum EngineError {
     },
     #[error("the clock of deadlines cannot be started")]
     Clock(#[source] std::io::Error),
+    #[error("the engines have no room for the project")]
+    Share(#[source] ShareError),
 }
 
-/// A host's engines. Cheap to clone.
+/// Why a project got no share of the engines.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ShareError {
+    #[error(transparent)]
+    OutOfRange(#[from] LimitError),
+    #[error("`{limit}` is {wanted}, and the process has at most {max}")]
+    Limit { limit: &'static str, wanted: u64, max: u64 },
+    #[error("{wanted} instances are wanted, and the other projects of the process leave {left}")]
+    Instances { wanted: u32, left: u32 },
+    #[error("the process is made for {0} projects at a time")]
+    Projects(u32),
+}
+
+/// A process's engines, made once; projects call them by their shares. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engines {
+    inner: Arc<Inner>,
+}
+
+/// A project's share of a process's engines: its limits, and its places in the pools. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) share: Arc<Share>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) rooms: Rooms,
+    /// What it gives back.
+    engines: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -75,8 +108,13 @@ pub(crate) struct Inner {
     pub(crate) synchronous: Lane,
     /// For actions.
     pub(crate) concurrent: Lane,
-    pub(crate) limits: Arc<Limits>,
     pub(crate) cache: Cache,
+    /// What every share keeps to.
+    limits: Limits,
+    projects_max: u32,
+    /// What has not been shared out.
+    instances_left: AtomicU32,
+    projects_left: AtomicU32,
     reset: Reset,
     stopped: Arc<AtomicBool>,
 }
@@ -86,36 +124,107 @@ pub(crate) struct Inner {
 pub(crate) struct Lane {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
-    pub(crate) slots: Semaphore,
 }
 
-impl Engine {
+impl Engines {
     /// Makes the engines and starts the clock of their deadlines.
     ///
     /// # Errors
     /// When a limit is beyond its bound, wasmtime refuses the configuration (address space is short), or the cache
     /// cannot be used.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { limits, cache_dir } = options;
+        let EngineOptions { limits, projects_max, cache_dir } = options;
         limits.check()?;
         let cache = Cache::open(cache_dir.clone()).map_err(|source| EngineError::Cache { path: cache_dir, source })?;
         let reset =
             if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };
-        let synchronous = Lane::new(&limits, reset, false).map_err(refused)?;
-        let concurrent = Lane::new(&limits, reset, true).map_err(refused)?;
+        let instances = (Rooms::synchronous(&limits, projects_max), Rooms::concurrent(&limits, projects_max));
+        let synchronous = Lane::new(&limits, instances.0, reset, false).map_err(refused)?;
+        let concurrent = Lane::new(&limits, instances.1, reset, true).map_err(refused)?;
         let stopped = Arc::new(AtomicBool::new(false));
         start_clock([synchronous.engine.weak(), concurrent.engine.weak()], Arc::clone(&stopped))?;
-        let inner = Inner { synchronous, concurrent, limits: Arc::new(limits), cache, reset, stopped };
+        let instances_left = AtomicU32::new(limits.instances_max);
+        let projects_left = AtomicU32::new(projects_max);
+        let inner = Inner {
+            synchronous,
+            concurrent,
+            cache,
+            limits,
+            projects_max,
+            instances_left,
+            projects_left,
+            reset,
+            stopped,
+        };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A project's share: `instances_max` of the instances are its alone, until the last clone is dropped.
+    ///
+    /// # Errors
+    /// When the limits exceed those of the process, or what the other projects leave.
+    pub fn share(&self, limits: Limits) -> Result<Engine, ShareError> {
+        limits.check()?;
+        let most = &self.inner.limits;
+        let bounded = [
+            ("memory_bytes_max", limits.memory_bytes_max as u64, most.memory_bytes_max as u64),
+            ("table_elements_max", limits.table_elements_max as u64, most.table_elements_max as u64),
+            ("stack_bytes_max", limits.stack_bytes_max as u64, most.stack_bytes_max as u64),
+            ("action_depth_max", limits.action_depth_max.into(), most.action_depth_max.into()),
+        ];
+        if let Some((limit, wanted, max)) = bounded.into_iter().find(|(_, wanted, max)| wanted > max) {
+            return Err(ShareError::Limit { limit, wanted, max });
+        }
+        take(&self.inner.projects_left, 1).map_err(|_| ShareError::Projects(self.inner.projects_max))?;
+        let wanted = limits.instances_max;
+        if let Err(left) = take(&self.inner.instances_left, wanted) {
+            self.inner.projects_left.fetch_add(1, Ordering::Relaxed);
+            return Err(ShareError::Instances { wanted, left });
+        }
+        let rooms = Rooms::new(&limits);
+        let share = Arc::new(Share { limits: Arc::new(limits), rooms, engines: Arc::clone(&self.inner) });
+        Ok(Engine { inner: Arc::clone(&self.inner), share })
     }
 
     /// How this machine resets instances; the plain way is several times slower.
     pub fn reset(&self) -> Reset {
         self.inner.reset
     }
+}
+
+/// Takes so many of what is left, or tells how many there are.
+fn take(left: &AtomicU32, wanted: u32) -> Result<u32, u32> {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(wanted))
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.engines.instances_left.fetch_add(self.limits.instances_max, Ordering::Relaxed);
+        self.engines.projects_left.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Engines for one project alone.
+    ///
+    /// # Errors
+    /// Those of [`Engines::new`].
+    pub fn new(limits: Limits, cache_dir: PathBuf) -> Result<Self, EngineError> {
+        let engines = Engines::new(EngineOptions { limits: limits.clone(), projects_max: 1, cache_dir })?;
+        engines.share(limits).map_err(EngineError::Share)
+    }
 
     pub fn limits(&self) -> &Arc<Limits> {
-        &self.inner.limits
+        &self.share.limits
+    }
+
+    /// Takes an instance's place for a call that is about to come, by [`Room::Taken`]: who needs a connection before the
+    /// call takes the place before that.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn place(&self, kind: Kind, room: Room, deadline: Instant) -> Result<Place<'_>, Failure> {
+        self.share.rooms.enter(kind, room, deadline).await
     }
 
     pub(crate) fn lane(&self, kind: Kind) -> &Lane {
@@ -139,18 +248,17 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Lane {
-    fn new(limits: &Limits, reset: Reset, concurrency: bool) -> wasmtime::Result<Self> {
-        let engine = wasmtime::Engine::new(&configure(limits, reset, concurrency))?;
+    fn new(limits: &Limits, instances: u32, reset: Reset, concurrency: bool) -> wasmtime::Result<Self> {
+        let engine = wasmtime::Engine::new(&configure(limits, instances, reset, concurrency))?;
         let mut linker = Linker::new(&engine);
         Component::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         crate::wasi::add_to_linker(&mut linker)?;
-        Ok(Self { engine, linker, slots: Semaphore::new(limits.instances_max as usize) })
+        Ok(Self { engine, linker })
     }
 }
 
-fn configure(limits: &Limits, reset: Reset, concurrency: bool) -> Config {
+fn configure(limits: &Limits, instances: u32, reset: Reset, concurrency: bool) -> Config {
     let mut pool = PoolingAllocationConfig::default();
-    let instances = limits.instances_max;
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
         .total_memories(instances.saturating_mul(2))

@@ -11,6 +11,7 @@ use crate::bindings::ComponentPre;
 use crate::call::{Call, CallError};
 use crate::check;
 use crate::engine::{Engine, Lane};
+use crate::rooms::Room;
 use crate::state::{Clock, State};
 use crate::version::{Function, Version};
 
@@ -103,6 +104,7 @@ impl Engine {
         let call = Call {
             // A rule's world has no imports: nothing that a manifest could depend on.
             kind: Kind::Rule,
+            room: Room::Entry,
             function: "",
             args: "",
             request_id: "",

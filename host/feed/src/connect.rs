@@ -315,10 +315,15 @@ impl Drop for CancelOnDrop {
 
 /// Asks one statement over a connection of its own.
 pub(crate) async fn ask(config: &Config, address: &Address, statement: &str) -> Result<Row, FeedError> {
+    let mut rows = ask_all(config, address, statement).await?;
+    rows.pop().ok_or(FeedError::Protocol { expected: "a row", found: "none" })
+}
+
+/// The same, for a statement that gives any number of rows.
+pub(crate) async fn ask_all(config: &Config, address: &Address, statement: &str) -> Result<Vec<Row>, FeedError> {
     let asked = async {
         let mut connection = connect(config, address.clone(), Purpose::Statements).await?;
-        let mut rows = connection.wire.query(statement).await?;
-        rows.pop().ok_or(FeedError::Protocol { expected: "a row", found: "none" })
+        connection.wire.query(statement).await
     };
     timeout(ANSWER_MAX, asked).await.map_err(|_| FeedError::Timeout { after: ANSWER_MAX })?
 }

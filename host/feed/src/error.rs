@@ -41,6 +41,10 @@ pub enum FeedError {
     Pooler { provider: Provider },
     #[error("the publication `{name}` does not exist")]
     NoPublication { name: String },
+    #[error(
+        "the publication `{publication}` sends other columns of `{table}` than that of the table's own project does"
+    )]
+    Columns { publication: String, table: String },
     #[error("the slot could not be created within {} s: write transactions that began before it are still open", waited.as_secs())]
     SlotWait { waited: Duration },
     #[error("Postgres did not answer within {} s", after.as_secs())]
@@ -107,6 +111,9 @@ impl FeedError {
                 "it is created when a project is deployed; by hand: `create publication {}`",
                 quoted(name)
             )),
+            Self::Columns { publication, table } => {
+                Some(format!("`alter publication {} drop table {table}`", quoted(publication)))
+            }
             Self::SlotWait { .. } => Some(
                 "end long transactions, prepared ones too: `select pid, xact_start, application_name from \
                  pg_stat_activity where backend_xid is not null`, `select gid from pg_prepared_xacts`"
@@ -146,6 +153,7 @@ impl FeedError {
                 | Self::NoSenderFree
                 | Self::Pooler { .. }
                 | Self::NoPublication { .. }
+                | Self::Columns { .. }
         )
     }
 }

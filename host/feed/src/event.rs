@@ -29,11 +29,12 @@ pub enum FeedEvent {
 /// Where the feed begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
-    /// The slot's consistent point: transactions that commit after it are sent. In bytes from the log's beginning.
+    /// Transactions that commit after it are sent: the slot's consistent point, or where the subscription joined a stream
+    /// that ran already. In bytes from the log's beginning.
     pub position: u64,
     /// Snapshots and positions of different systems or timelines cannot be compared.
     pub system: System,
-    /// 1 for the first slot of this feed, one more for each that follows.
+    /// 1 for the first beginning of this subscription, one more for each that follows.
     pub generation: u64,
 }
 
@@ -55,6 +56,10 @@ pub enum GapReason {
     HeldBack { wal_bytes: u64 },
     /// The consumer took nothing for this long while the buffer was full.
     Stalled { elapsed: Duration },
+    /// Another subscription could be taken in only so: no second slot was free for the time of the change.
+    Replaced,
+    /// The consumer's buffer was full, and others follow the same database who cannot wait for it.
+    Overrun,
     /// The messages of one transaction exceeded [`crate::FeedOptions::transaction_bytes_max`].
     TooLarge,
 }
@@ -67,6 +72,8 @@ impl fmt::Display for GapReason {
                 write!(f, "the consumer is too far behind: Postgres keeps {wal_bytes} bytes of its log for it")
             }
             Self::Stalled { elapsed } => write!(f, "the consumer took nothing for {} ms", elapsed.as_millis()),
+            Self::Replaced => f.write_str("another subscription was taken in, and no second slot was free for that"),
+            Self::Overrun => f.write_str("the consumer took too little while others took theirs"),
             Self::TooLarge => f.write_str("the messages of one transaction are too large"),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use convoke_postgres::Config;
 
-/// What to follow, and within which limits. Made once a host.
+/// Which database to follow, and within which limits. Made once a process.
 #[derive(Debug, Clone)]
 pub struct FeedOptions {
     /// A direct connection to the primary, not through a pooler. Hosts, ports, user, password, database, `options`,
@@ -13,10 +13,8 @@ pub struct FeedOptions {
     /// `synchronous_standby_names = '*'` on the server would take the feed for a standby, and make commits wait up to
     /// `status_interval` for it: the standbys have to be named there.
     pub postgres: Config,
-    /// Names the tables whose changes are sent: see [`crate::ensure_publication`].
-    pub publication: String,
-    /// How much memory may lie between the feed and its consumer. Beyond it the feed stops reading from Postgres. One
-    /// transaction may exceed it on its own.
+    /// How much memory may lie between the feed and each consumer. Beyond it the feed stops reading from Postgres where
+    /// there is one consumer; of several, the one that is behind is interrupted. One transaction may exceed it on its own.
     pub buffered_bytes_max: usize,
     /// How much memory the rows of one transaction may take; a larger one arrives as
     /// [`crate::ChangeKind::Unlisted`].
@@ -37,10 +35,9 @@ pub struct FeedOptions {
 }
 
 impl FeedOptions {
-    pub fn new(postgres: Config, publication: impl Into<String>) -> Self {
+    pub fn new(postgres: Config) -> Self {
         Self {
             postgres,
-            publication: publication.into(),
             buffered_bytes_max: 64 << 20,
             transaction_bytes_max: 64 << 20,
             wal_bytes_max: 1 << 30,

@@ -1,82 +1,180 @@
-//! The channel between a feed and its consumer: bounded by memory, not by number.
+//! The channel between a feed and one of its subscribers: bounded by memory, not by number.
 
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::Notify;
 
 use crate::event::FeedEvent;
 
-/// What one permit stands for. Also the least that an event takes, so that their number is bounded too.
-const PERMIT_BYTES: usize = 1 << 10;
+/// The least that an event counts for, so that their number is bounded too.
+const EVENT_BYTES_MIN: usize = 1 << 10;
 
-/// An event on its way; what it holds is given back when the consumer takes it.
 #[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) event: FeedEvent,
-    _room: Option<Room>,
-    _taken: Option<oneshot::Sender<Infallible>>,
+struct Channel {
+    queue: Mutex<Queue>,
+    bytes_max: usize,
+    /// An event can be taken.
+    arrived: Notify,
+    /// Shared by all channels of a feed: one of them was emptied a little while the feed watches it, or its subscriber has
+    /// gone.
+    moved: Arc<Notify>,
 }
 
-/// The right to send so many bytes.
-#[derive(Debug)]
-pub(crate) struct Room {
-    _permit: Option<OwnedSemaphorePermit>,
+#[derive(Debug, Default)]
+struct Queue {
+    /// With the bytes that each counts for.
+    events: VecDeque<(FeedEvent, usize)>,
+    bytes: usize,
+    /// Whether the feed waits for the subscriber.
+    watched: bool,
+    feed_is_gone: bool,
+    subscriber_is_gone: bool,
 }
 
 /// The feed's end.
 #[derive(Debug)]
-pub(crate) struct Outlet {
-    sender: mpsc::UnboundedSender<Queued>,
-    room: Arc<Semaphore>,
-    permits: u32,
+pub(crate) struct Outlet(Arc<Channel>);
+
+/// The subscriber's end.
+#[derive(Debug)]
+pub(crate) struct Inlet(Arc<Channel>);
+
+pub(crate) fn channel(bytes_max: usize, moved: Arc<Notify>) -> (Outlet, Inlet) {
+    let channel = Arc::new(Channel { queue: Mutex::default(), bytes_max, arrived: Notify::new(), moved });
+    (Outlet(Arc::clone(&channel)), Inlet(channel))
 }
 
-/// The consumer's end.
-pub(crate) type Inlet = mpsc::UnboundedReceiver<Queued>;
-
-pub(crate) fn channel(bytes_max: usize) -> (Outlet, Inlet) {
-    let permits = u32::try_from(bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX).clamp(1, 1 << 28);
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (Outlet { sender, room: Arc::new(Semaphore::new(permits as usize)), permits }, receiver)
+impl Channel {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Outlet {
-    /// Room for so many bytes, if there is any. What exceeds the whole buffer is let through once it is empty.
-    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Room> {
-        let permit = self.room.clone().try_acquire_many_owned(self.permits_for(bytes)).ok()?;
-        Some(Room { _permit: Some(permit) })
-    }
-
-    /// Waits for room.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Room {
-        // The semaphore is never closed.
-        Room { _permit: self.room.clone().acquire_many_owned(self.permits_for(bytes)).await.ok() }
-    }
-
-    fn permits_for(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX).min(self.permits)
-    }
-
-    pub(crate) fn send(&self, event: FeedEvent, room: Room) {
-        // Nobody is left to miss it.
-        let _ = self.sender.send(Queued { event, _room: Some(room), _taken: None });
+    /// Sends what takes so many bytes, if there is room. What exceeds the whole buffer is let through once it is empty.
+    pub(crate) fn try_send(&self, event: &FeedEvent, bytes: usize) -> bool {
+        let bytes = bytes.max(EVENT_BYTES_MIN);
+        let mut queue = self.0.lock();
+        if queue.bytes > 0 && queue.bytes + bytes > self.0.bytes_max {
+            queue.watched = true;
+            return false;
+        }
+        queue.watched = false;
+        queue.bytes += bytes;
+        queue.events.push_back((event.clone(), bytes));
+        drop(queue);
+        self.0.arrived.notify_one();
+        true
     }
 
     /// Sends what is short and rare, whether there is room or not.
     pub(crate) fn send_now(&self, event: FeedEvent) {
-        let _ = self.sender.send(Queued { event, _room: None, _taken: None });
+        self.0.lock().events.push_back((event, 0));
+        self.0.arrived.notify_one();
     }
 
-    /// The same, and waits until the consumer has taken it or is gone.
-    pub(crate) async fn send_and_wait(&self, event: FeedEvent) {
-        let (taken, watch) = oneshot::channel();
-        let _ = self.sender.send(Queued { event, _room: None, _taken: Some(taken) });
-        let _ = watch.await;
+    /// Sends a position, in place of the one before where that has not been taken.
+    pub(crate) fn send_position(&self, position: u64) {
+        let mut queue = self.0.lock();
+        if let Some((FeedEvent::Position(last), _)) = queue.events.back_mut() {
+            *last = position;
+            return;
+        }
+        queue.events.push_back((FeedEvent::Position(position), 0));
+        drop(queue);
+        self.0.arrived.notify_one();
     }
 
-    /// Waits until the consumer is gone.
-    pub(crate) async fn closed(&self) {
-        self.sender.closed().await;
+    /// Whether all has been taken; where not, the feed hears of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut queue = self.0.lock();
+        queue.watched = !queue.events.is_empty();
+        !queue.watched
+    }
+
+    /// Whether the subscriber is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().subscriber_is_gone
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.0.lock().feed_is_gone = true;
+        self.0.arrived.notify_one();
+    }
+}
+
+impl Inlet {
+    /// The next event, as soon as there is one; none when the feed is gone.
+    pub(crate) async fn recv(&mut self) -> Option<FeedEvent> {
+        loop {
+            if let Some(event) = self.try_recv() {
+                return Some(event);
+            }
+            if self.0.lock().feed_is_gone {
+                return None;
+            }
+            self.0.arrived.notified().await;
+        }
+    }
+
+    pub(crate) fn try_recv(&mut self) -> Option<FeedEvent> {
+        let mut queue = self.0.lock();
+        let (event, bytes) = queue.events.pop_front()?;
+        queue.bytes -= bytes;
+        if queue.watched {
+            self.0.moved.notify_one();
+        }
+        Some(event)
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.subscriber_is_gone = true;
+        queue.events.clear();
+        queue.bytes = 0;
+        drop(queue);
+        self.0.moved.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(event: Option<FeedEvent>) -> Option<u64> {
+        match event {
+            Some(FeedEvent::Position(position)) => Some(position),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_last_of_several_positions_is_kept() {
+        let (outlet, mut inlet) = channel(1 << 20, Arc::default());
+        (1..100).for_each(|position| outlet.send_position(position));
+        assert_eq!(position(inlet.recv().await), Some(99));
+        assert!(inlet.try_recv().is_none());
+        drop(outlet);
+        assert!(inlet.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn room_is_counted_in_bytes() {
+        let moved = Arc::new(Notify::new());
+        let (outlet, mut inlet) = channel(4 << 10, Arc::clone(&moved));
+        let event = FeedEvent::Position(0);
+        assert!(outlet.try_send(&event, 1 << 20), "the first one whatever its size");
+        assert!(!outlet.try_send(&event, 1));
+        assert!(inlet.try_recv().is_some());
+        moved.notified().await;
+        let sent = (0..).take_while(|_| outlet.try_send(&event, 1)).count();
+        assert_eq!(sent, 4);
+        drop(inlet);
+        assert!(outlet.is_closed());
     }
 }

@@ -1,7 +1,7 @@
 //! How a mutation is run: one transaction, run again when it loses against another one, and its commit.
 
-use convoke_engine::{CallError, Outcome as Attempt};
-use convoke_model::{Code, Failure, Observed, Outcome};
+use convoke_engine::{CallError, Outcome as Attempt, Room};
+use convoke_model::{Code, Failure, Kind, Observed, Outcome};
 use convoke_store::{CallDatabase, Isolation};
 
 use crate::caller::CallOrigin;
@@ -43,7 +43,18 @@ impl Run<'_> {
         let key = self.receipt.clone();
         let needs = Needs { isolation: Isolation::Serializable, reads: None, position, key };
         let mut database = self.database(needs);
+        let mut room = self.room();
+        let mut place = None;
         if self.receipt.is_some() {
+            // An instance first, then a connection, as for every call: or each could wait for the other.
+            match self.invoker.inner.engine.place(Kind::Mutation, room, self.deadline).await {
+                Ok(taken) => (place, room) = (Some(taken), Room::Taken),
+                Err(failure) => {
+                    let attempt =
+                        Attempt { result: Err(failure.into()), log: Vec::new(), database: None, volatile: false };
+                    return (attempt, Observed::default());
+                }
+            }
             match recall(&mut database).await {
                 Ok(None) => {}
                 told => {
@@ -53,7 +64,8 @@ impl Run<'_> {
                 }
             }
         }
-        let mut attempt = self.attempt(Some(database)).await;
+        let mut attempt = self.attempt_in(room, Some(database)).await;
+        drop(place);
         let Some(mut database) = take_database(&mut attempt) else { return (attempt, Observed::default()) };
         if let Ok(result) = &attempt.result {
             if self.receipt.is_some() {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use convoke_deploy::{Deployment, Function};
-use convoke_engine::{CallError, Clock, Outcome as Attempt};
+use convoke_engine::{CallError, Clock, Outcome as Attempt, Room};
 use convoke_model::{Code, Database, DatabaseError, Failure, Kind, Observed, Upcast};
 use convoke_store::{CallDatabase, CallOptions, Isolation, NoteReads, Receipt};
 use rand::Rng;
 
 use crate::answer::{RequestId, ResultText, VersionTag};
-use crate::caller::Caller;
+use crate::caller::{CallOrigin, Caller};
 use crate::door::Invoker;
 use crate::outside::ActionOutside;
 use crate::upcast::RuleUpcast;
@@ -70,12 +70,18 @@ impl Run<'_> {
 
     /// One attempt, without a commit.
     pub(crate) async fn attempt(&self, database: Option<Box<CallDatabase>>) -> Attempt {
+        self.attempt_in(self.room(), database).await
+    }
+
+    /// The same, in a room that is given.
+    pub(crate) async fn attempt_in(&self, room: Room, database: Option<Box<CallDatabase>>) -> Attempt {
         let kind = self.function.kind();
         let outside =
             (kind == Kind::Action).then(|| Arc::new(ActionOutside::new(self.invoker, self.caller, self.deadline)) as _);
         let request_id = self.request_id.to_string();
         let call = convoke_engine::Call {
             kind,
+            room,
             function: self.function.path().function(),
             args: self.args,
             request_id: &request_id,
@@ -85,6 +91,15 @@ impl Run<'_> {
             outside,
         };
         self.invoker.inner.engine.call(self.function.version(), call).await
+    }
+
+    /// Whose turn it is for an instance: who holds something already does not wait among those who have just come.
+    pub(crate) fn room(&self) -> Room {
+        match (self.function.kind(), self.caller.origin) {
+            (Kind::Action, CallOrigin::Action { depth }) => Room::Nested(depth),
+            _ if self.reads.as_ref().is_some_and(|reads| reads.snapshot.is_some()) => Room::Snapshot,
+            _ => Room::Entry,
+        }
     }
 
     pub(crate) fn pause(&self) -> Pause {

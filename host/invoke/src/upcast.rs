@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use convoke_deploy::Deployment;
-use convoke_engine::{Call, CallError, Clock};
+use convoke_engine::{Call, CallError, Clock, Room};
 use convoke_model::{Failure, Kind, Upcast};
 use futures_util::future::BoxFuture;
 
@@ -33,6 +33,7 @@ impl Upcast for RuleUpcast {
             let args = format!(r#"{{"document":{document},"from":{from}}}"#);
             let call = Call {
                 kind: Kind::Rule,
+                room: Room::Entry,
                 function: rule.path().function(),
                 args: &args,
                 request_id: "",

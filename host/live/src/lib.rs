@@ -54,7 +54,7 @@ mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
 pub use index::{Hits, ReadSetIndex, Reason, Row, RowChange};
-pub use live::{CATCH_UP_MAX, Live, LiveLimits, LiveOptions};
+pub use live::{CATCH_UP_MAX, Live, LiveLimits, LiveOptions, TOGETHER_MAX};
 pub use metrics::{Gauges, LiveMetrics};
 pub use rounds::Run;
 pub use state::Received;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use convoke_deploy::Deployments;
-use convoke_feed::{Feed, FeedEvent, FeedMetrics, FeedOptions, PositionRequest};
+use convoke_feed::{FeedEvent, FeedMetrics, PositionRequest, Subscription};
 use convoke_invoke::Invoker;
 use convoke_model::{Code, Failure, FunctionPath};
 use parking_lot::Mutex;
@@ -29,9 +29,10 @@ use crate::state::{Bounds, Effects, State};
 use crate::timestamp::Incarnation;
 
 /// How a host's live queries are set up.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LiveOptions {
-    pub feed: FeedOptions,
+    /// What changes in the project's tables.
+    pub changes: Subscription,
     /// The Postgres schema of the project's tables.
     pub project: String,
     pub incarnation: Incarnation,
@@ -87,7 +88,8 @@ pub(crate) struct Inner {
 
 /// How long to wait for what was seen on another host.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(10);
-const TOGETHER_MAX: usize = 2;
+/// Views of several queries that are made apart from the rounds, at a time, each with a connection.
+pub const TOGETHER_MAX: usize = 2;
 
 impl Live {
     /// Begins to follow the database.
@@ -95,7 +97,7 @@ impl Live {
     /// # Panics
     /// Outside of a runtime of tokio.
     pub fn start(invoker: Invoker, deployments: Arc<Deployments>, options: LiveOptions) -> Self {
-        let feed = Feed::start(options.feed);
+        let feed = options.changes;
         let LiveLimits { cache_bytes_max, results_bytes_max, subscriptions_max } = options.limits;
         let state = Arc::new(Mutex::new(State::new(Bounds { cache_bytes_max, subscriptions_max })));
         let (metrics, volatile) = (Arc::<LiveMetrics>::default(), Arc::default());
@@ -255,7 +257,7 @@ impl Inner {
 }
 
 /// Takes what the feed says, until the host is gone.
-async fn follow(inner: std::sync::Weak<Inner>, mut feed: Feed) {
+async fn follow(inner: std::sync::Weak<Inner>, mut feed: Subscription) {
     loop {
         let event = match tokio::time::timeout(Duration::from_secs(1), feed.next()).await {
             Ok(Some(event)) => event,

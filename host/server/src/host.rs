@@ -1,4 +1,4 @@
-//! One host: engine, store, and the deployment that it serves.
+//! One project: its share of the engines, its store, and the deployment that it serves.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
-use convoke_engine::{Engine, EngineError, EngineOptions, LoadError, Reset, Version};
+use convoke_engine::{Engine, EngineError, LoadError, Version};
 use convoke_invoke::Invoker;
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
-use convoke_store::{Store, StoreError, StoreOptions};
+use convoke_store::{Store, StoreOptions};
 use convoke_sync::{AppliedBy, ApplyOptions, Progress, SyncError, SyncPlan, Warning};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
 use crate::limits::{Bounds, ServerLimits};
-use crate::live::LiveQueries;
-use crate::outbound::{AllowList, AllowListError, HttpGate};
+use crate::live::{Followed, LiveQueries};
+use crate::outbound::AllowList;
+use crate::process::{Connections, OpenError, Process, ProcessConfig};
 
 /// Connections to Postgres where nothing else is said: enough for two cores of Postgres to be busy, few enough for a
 /// server whose `max_connections` is the usual 100.
@@ -26,19 +27,25 @@ pub const CONNECTIONS_MAX: usize = 20;
 /// loses its network for a moment.
 pub const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// What a host needs to start.
+/// A process with one project.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
+    /// Where compiled components are kept; only this host may write there.
+    pub cache_dir: PathBuf,
+    pub project: ProjectConfig,
+}
+
+/// What a project needs to be served.
+#[derive(Debug, Clone)]
+pub struct ProjectConfig {
     /// The database, as its owner: functions run as the project's role, which the host makes with it.
     pub postgres: convoke_postgres::Config,
     /// The project's name, and so its tables' schema in Postgres.
     pub project: String,
-    /// Where compiled components are kept; only this host may write there.
-    pub cache_dir: PathBuf,
     pub limits: Limits,
     /// Who runs it, for the log of syncs.
     pub applied_by: AppliedBy,
-    /// Connections to Postgres.
+    /// Connections to Postgres for its calls.
     pub connections_max: usize,
     /// How long a client may take nothing of what is sent to it, before its connection is closed.
     pub stall_max: Duration,
@@ -76,19 +83,6 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// Why a host could not start.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    #[error("cannot start the WebAssembly engine")]
-    Engine(#[from] EngineError),
-    #[error("cannot open the database")]
-    Store(#[from] StoreError),
-    #[error("cannot prepare the database")]
-    Sync(#[from] SyncError),
-    #[error("the list of allowed outbound hosts is not valid")]
-    Outbound(#[from] AllowListError),
-}
-
 /// Why a deploy was refused; what was served before goes on being served.
 #[derive(Debug, Error)]
 pub enum DeployError {
@@ -112,7 +106,7 @@ pub enum DeployError {
     Engine(#[from] EngineError),
 }
 
-/// A running host.
+/// A project that is served.
 #[derive(Debug)]
 pub struct Host {
     pub(crate) engine: Engine,
@@ -127,6 +121,8 @@ pub struct Host {
     /// Of the pool.
     pub(crate) connections_max: usize,
     project: String,
+    #[expect(dead_code, reason = "gives the connections back")]
+    connections: Connections,
     /// The database's owner, for syncs.
     admin: convoke_postgres::Config,
     applied_by: AppliedBy,
@@ -146,7 +142,7 @@ pub async fn declared_schema(
     limits: Limits,
     cache_dir: PathBuf,
 ) -> Result<Schema, DeployError> {
-    let engine = Engine::new(EngineOptions { limits, cache_dir })?;
+    let engine = Engine::new(limits, cache_dir)?;
     let mut components = BTreeMap::new();
     for ComponentSource { module, wasm } in sources {
         if !FunctionPath::is_module(&module) {
@@ -168,17 +164,15 @@ fn merged<'a>(components: impl IntoIterator<Item = (&'a String, &'a Version)>) -
     Schema::merge(declared)
 }
 
-impl Host {
-    /// Starts the engine and connects to Postgres; nothing is served until the first [`Host::deploy`].
+impl Process {
+    /// Connects a project to Postgres; nothing is served until its first [`Host::deploy`].
     ///
     /// # Errors
-    /// When the engine, the cache or Postgres refuse.
-    pub async fn open(config: HostConfig) -> Result<Arc<Self>, OpenError> {
-        let engine = Engine::new(EngineOptions { limits: config.limits.clone(), cache_dir: config.cache_dir })?;
-        if engine.reset() == Reset::Plain {
-            tracing::info!("this kernel lacks PAGEMAP_SCAN (Linux 6.7): instances are reset the slower way");
-        }
-        let gate = Arc::new(HttpGate::new(AllowList::parse(&config.outbound_allow)?));
+    /// When the process has no share for it, or Postgres refuses.
+    pub async fn open(&self, config: ProjectConfig) -> Result<Arc<Host>, OpenError> {
+        let engine = self.engine(config.limits.clone())?;
+        let connections = self.connections(config.connections_max)?;
+        let gate = Arc::new(self.gate(AllowList::parse(&config.outbound_allow)?));
         let provisioned = convoke_sync::bootstrap(&config.postgres, &config.project).await?;
         let store = Store::open(StoreOptions {
             app: provisioned.app,
@@ -190,10 +184,14 @@ impl Host {
         })?;
         let deployments = Arc::new(Deployments::default());
         let invoker = Invoker::new(engine.clone(), store.clone(), Arc::clone(&deployments), gate);
-        let live =
-            LiveQueries::open(config.postgres.clone(), &config.project, invoker.clone(), Arc::clone(&deployments))
-                .await;
-        let host = Arc::new(Self {
+        let followed = Followed {
+            feed: self.feed(&config.postgres),
+            postgres: config.postgres.clone(),
+            project: config.project.clone(),
+            rounds_max: crate::live::rounds_max(connections.count()),
+        };
+        let live = LiveQueries::open(followed, invoker.clone(), Arc::clone(&deployments)).await;
+        let host = Arc::new(Host {
             live,
             engine,
             store,
@@ -205,6 +203,7 @@ impl Host {
             server_limits: config.server_limits,
             connections_max: config.connections_max,
             project: config.project,
+            connections,
             admin: config.postgres,
             applied_by: config.applied_by,
             warnings: provisioned.warnings,
@@ -213,6 +212,19 @@ impl Host {
         });
         crate::retention::start(&host);
         Ok(host)
+    }
+}
+
+impl Host {
+    /// A process with one project, for which all of it is.
+    ///
+    /// # Errors
+    /// When the engine, the cache or Postgres refuse.
+    pub async fn open(config: HostConfig) -> Result<Arc<Self>, OpenError> {
+        let HostConfig { cache_dir, project } = config;
+        let (limits, connections_max) = (project.limits.clone(), project.connections_max);
+        let process = Process::start(ProcessConfig { cache_dir, limits, connections_max, projects_max: 1 })?;
+        process.open(project).await
     }
 
     /// Loads components, brings the tables to what they declare, and switches to them at once. Calls that run finish on

@@ -5,16 +5,33 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use convoke_deploy::Deployments;
-use convoke_feed::{FeedError, FeedOptions};
+use convoke_engine::SNAPSHOT_INSTANCES_MAX;
+use convoke_feed::{Feed, FeedError};
 use convoke_invoke::Invoker;
-use convoke_live::{Incarnation, Live, LiveLimits, LiveOptions};
+use convoke_live::{Incarnation, Live, LiveLimits, LiveOptions, TOGETHER_MAX};
 use convoke_model::{Code, Failure, Outcome, chain};
 use convoke_postgres::Config;
 use rand::Rng;
 use tokio::time::sleep;
 
-/// Rounds of queries that run at a time for subscribers: fewer than there are connections.
+/// Rounds of queries that run at a time for subscribers, and views of several queries beside them, each of which keeps a
+/// connection and takes an instance of the room for it.
 const ROUNDS_MAX: usize = 12;
+const _: () = assert!(ROUNDS_MAX + TOGETHER_MAX <= SNAPSHOT_INSTANCES_MAX as usize);
+
+/// Rounds at a time for a pool of so many connections: others have at least as many.
+pub(crate) fn rounds_max(connections: usize) -> usize {
+    (connections / 2).clamp(1, ROUNDS_MAX)
+}
+
+/// What live queries follow.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) feed: Feed,
+    pub(crate) postgres: Config,
+    pub(crate) project: String,
+    pub(crate) rounds_max: usize,
+}
 
 /// The pause between two tries to begin, from the first to the longest. What is in the way may be a moment's outage, or a
 /// setting that somebody has to change.
@@ -36,22 +53,20 @@ struct Inner {
     following: tokio::sync::Mutex<()>,
     /// Whether a look in the background has yet to begin: deploys in quick succession need one.
     look_is_due: AtomicBool,
-    postgres: Config,
-    project: String,
+    followed: Followed,
     invoker: Invoker,
     deployments: Arc<Deployments>,
 }
 
 impl LiveQueries {
     /// Begins to follow the database. What is against it is told in the log, and tried again until it works.
-    pub(crate) async fn open(postgres: Config, project: &str, invoker: Invoker, deployments: Arc<Deployments>) -> Self {
+    pub(crate) async fn open(followed: Followed, invoker: Invoker, deployments: Arc<Deployments>) -> Self {
         let inner = Arc::new(Inner {
             live: OnceLock::new(),
             reason: Mutex::default(),
             following: tokio::sync::Mutex::default(),
             look_is_due: AtomicBool::new(false),
-            postgres,
-            project: project.to_owned(),
+            followed,
             invoker,
             deployments,
         });
@@ -112,18 +127,19 @@ impl Inner {
     /// Begins to follow the database, or says what is against it.
     async fn begin(&self) -> Result<(), String> {
         let _turn = self.following.lock().await;
-        let publication = publication(&self.project);
-        let system = convoke_feed::prepare(&self.postgres, &publication, &self.project).await;
+        let Followed { feed, postgres, project, rounds_max } = &self.followed;
+        let publication = publication(project);
+        let system = convoke_feed::prepare(postgres, &publication, project).await;
         let system = system.map_err(|error| words(&error))?;
         let system = format!("{}/{}", system.identifier, system.timeline);
-        let incarnation = convoke_sync::incarnation(&self.postgres, &system).await;
+        let incarnation = convoke_sync::incarnation(postgres, &system).await;
         let (nanoseconds, lsn) = incarnation.map_err(|error| chain(&error))?;
         let options = LiveOptions {
-            feed: FeedOptions::new(self.postgres.clone(), publication),
-            project: self.project.clone(),
+            changes: feed.subscribe(publication, project),
+            project: project.clone(),
             incarnation: Incarnation { nanoseconds, lsn },
             limits: LiveLimits::default(),
-            rounds_max: ROUNDS_MAX,
+            rounds_max: *rounds_max,
         };
         self.live.get_or_init(|| Live::start(self.invoker.clone(), Arc::clone(&self.deployments), options));
         Ok(())
@@ -137,7 +153,8 @@ impl Inner {
             // To begin is to look at all tables.
             return 0;
         }
-        match convoke_feed::publish(&self.postgres, &publication(&self.project), &self.project).await {
+        let Followed { postgres, project, .. } = &self.followed;
+        match convoke_feed::publish(postgres, &publication(project), project).await {
             Ok(tables) => tables.len(),
             Err(error) => {
                 tracing::warn!(error = words(&error), "the publication of the change feed could not be renewed");
@@ -183,5 +200,18 @@ fn words(error: &FeedError) -> String {
     match error.hint() {
         Some(hint) => format!("{}; {hint}", chain(error)),
         None => chain(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_leave_connections_to_others() {
+        for connections in crate::process::CONNECTIONS_MIN..100 {
+            let rounds = rounds_max(connections);
+            assert!(rounds >= 1 && rounds <= connections - rounds, "{rounds} of {connections}");
+        }
     }
 }

@@ -124,10 +124,15 @@ struct OutboundRequest {
 }
 
 impl HttpGate {
-    pub(crate) fn new(allow: AllowList) -> Self {
+    pub(crate) fn new(allow: AllowList, tls: TlsConnector) -> Self {
+        Self { allow, tls, reachable: is_public }
+    }
+
+    /// TLS to the outside, once a process.
+    pub(crate) fn connector() -> TlsConnector {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Self { allow, tls: TlsConnector::from(Arc::new(config)), reachable: is_public }
+        TlsConnector::from(Arc::new(config))
     }
 
     async fn exchange(&self, request: OutboundRequest, body: Vec<u8>) -> Result<OutboundResponse, Failure> {

@@ -84,7 +84,8 @@ impl Local {
         roots.add(cert.der().clone()).expect("a root");
         let trusting = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let origin = format!("https://localhost:{port}");
-        let mut gate = HttpGate::new(AllowList::parse(std::slice::from_ref(&origin)).expect("an origin"));
+        let mut gate =
+            HttpGate::new(AllowList::parse(std::slice::from_ref(&origin)).expect("an origin"), HttpGate::connector());
         gate.tls = TlsConnector::from(Arc::new(trusting));
         // The name has an address of each family; the server listens on one.
         gate.reachable = |_| true;
@@ -184,13 +185,13 @@ async fn a_server_that_says_nothing_runs_into_the_requests_time() {
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_refused() {
     let mut local = Local::start().await;
-    local.gate.tls = HttpGate::new(AllowList::default()).tls;
+    local.gate.tls = HttpGate::new(AllowList::default(), HttpGate::connector()).tls;
     assert_eq!(local.get("/echo").await.expect_err("no trust").code.as_str(), "OUTBOUND_FAILED");
 }
 
 #[tokio::test]
 async fn an_address_of_this_machine_is_refused() {
     let mut local = Local::start().await;
-    local.gate.reachable = HttpGate::new(AllowList::default()).reachable;
+    local.gate.reachable = HttpGate::new(AllowList::default(), HttpGate::connector()).reachable;
     assert_eq!(local.get("/echo").await.expect_err("not public").code, Code::Forbidden);
 }

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
 use convoke_postgres::Config;
-use convoke_server::{AppliedBy, ComponentSource, DeployError, Deployed, Host, HostConfig, STALL_MAX, ServerLimits};
+use convoke_server::{
+    AppliedBy, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, ProjectConfig, STALL_MAX,
+    ServerLimits,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
@@ -48,6 +51,7 @@ async fn new_database() -> Config {
 }
 
 /// A host that listens, and the database behind it.
+#[derive(Debug)]
 pub(crate) struct TestHost {
     pub(crate) host: Arc<Host>,
     pub(crate) postgres: Config,
@@ -74,7 +78,7 @@ impl TestHost {
     }
 
     /// With whatever else a host can be told.
-    pub(crate) async fn with(modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
+    pub(crate) async fn with(modules: &[&str], change: impl FnOnce(&mut ProjectConfig)) -> Self {
         Self::on(new_database().await, modules, change).await
     }
 
@@ -89,13 +93,21 @@ impl TestHost {
     }
 
     /// A host on a database of one's own.
-    pub(crate) async fn on(postgres: Config, modules: &[&str], change: impl FnOnce(&mut HostConfig)) -> Self {
+    pub(crate) async fn on(postgres: Config, modules: &[&str], change: impl FnOnce(&mut ProjectConfig)) -> Self {
+        let test = Self::try_on(postgres, change).await.expect("a host");
+        if !modules.is_empty() {
+            test.deploy(modules).await.expect("a deployment");
+        }
+        test
+    }
+
+    /// One that may be refused.
+    pub(crate) async fn try_on(postgres: Config, change: impl FnOnce(&mut ProjectConfig)) -> Result<Self, OpenError> {
         let cache = tempfile::tempdir().expect("a directory");
-        let mut config = HostConfig {
+        let mut project = ProjectConfig {
             postgres: postgres.clone(),
             project: "demo".to_owned(),
             applied_by: AppliedBy::default(),
-            cache_dir: cache.path().join("cache"),
             limits: Limits::default(),
             connections_max: 8,
             stall_max: STALL_MAX,
@@ -104,19 +116,20 @@ impl TestHost {
             outbound_allow: vec!["http://127.0.0.1:9".to_owned()],
             sql: true,
         };
-        change(&mut config);
-        let host = Host::open(config).await.expect("a host");
+        change(&mut project);
+        let host = Host::open(HostConfig { cache_dir: cache.path().join("cache"), project }).await?;
+        Ok(Self::listen(host, postgres, cache).await)
+    }
+
+    /// Puts a project behind a port.
+    pub(crate) async fn listen(host: Arc<Host>, postgres: Config, cache: tempfile::TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(convoke_server::serve(Arc::clone(&host), listener, async {
             let _ = stopped.await;
         }));
-        let test = Self { host, postgres, address, stop: Some(stop), _cache: cache };
-        if !modules.is_empty() {
-            test.deploy(modules).await.expect("a deployment");
-        }
-        test
+        Self { host, postgres, address, stop: Some(stop), _cache: cache }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use convoke_engine::{Engine, EngineOptions};
+use convoke_engine::Engine;
 use convoke_model::Limits;
 
 use crate::harness::{TestHost, component_bytes, run, wat_bytes};
@@ -57,9 +57,9 @@ fn a_component_that_only_reads_imports_nothing_that_writes() {
 fn a_forged_cache_entry_is_not_loaded() {
     run(async {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = EngineOptions { limits: Limits::default(), cache_dir: directory.path().to_path_buf() };
+        let engine = || Engine::new(Limits::default(), directory.path().to_path_buf()).expect("an engine");
         let wasm = component_bytes("friendly");
-        Engine::new(options.clone()).expect("an engine").load(wasm.clone()).await.expect("a version");
+        engine().load(wasm.clone()).await.expect("a version");
         let entries: Vec<_> = std::fs::read_dir(directory.path())
             .expect("a directory")
             .map(|entry| entry.expect("an entry").path())
@@ -74,7 +74,7 @@ fn a_forged_cache_entry_is_not_loaded() {
             forged[last] ^= 1;
             std::fs::write(path, forged).expect("written");
         }
-        Engine::new(options.clone()).expect("an engine").load(wasm.clone()).await.expect("a version");
+        engine().load(wasm.clone()).await.expect("a version");
         for (path, bytes) in entries.iter().zip(&genuine) {
             assert_eq!(&std::fs::read(path).expect("a file"), bytes, "compiled again and written anew");
         }

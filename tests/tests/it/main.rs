@@ -13,6 +13,8 @@ mod hosts;
 mod listener;
 mod live;
 mod loading;
+mod pools;
+mod projects;
 mod reference;
 mod requests;
 mod sockets;

@@ -19,7 +19,10 @@ struct Recorded {
 
 /// The record of a running `dev`, removed at its end.
 #[derive(Debug)]
-pub(super) struct Record(PathBuf);
+pub(super) struct Record {
+    path: PathBuf,
+    url: String,
+}
 
 fn path(project: &Project) -> PathBuf {
     project.state_dir().join("dev.json")
@@ -59,14 +62,18 @@ impl Record {
         let recorded = Recorded { url: url.to_owned(), pid: std::process::id(), postgres };
         let text = serde_json::to_string(&recorded).map_err(|e| failed(&e))?;
         std::fs::write(&path, text + "\n").map_err(|e| failed(&e))?;
-        Ok(Self(path))
+        Ok(Self { path, url: url.to_owned() })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         // A record that stays leads to a server that does not answer, and `run` says so.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -22,6 +22,14 @@ fn a_port_that_is_taken() {
 }
 
 #[test]
+fn two_projects_of_one_name() {
+    let place = Place::empty();
+    place.write("a/convoke.toml", NAME);
+    place.write("b/convoke.toml", NAME);
+    assert_snapshot!(place.run(&["dev", "a", "b"]));
+}
+
+#[test]
 fn a_second_dev() {
     let place = Place::project(NAME);
     let lock = std::fs::File::create(place.write(".convoke/dev.lock", "")).expect("made");

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoke_feed::{ChangeKind, Feed, FeedEvent, FeedOptions, GapReason, OldRow, Started, Transaction, Tuple, Value};
+use convoke_feed::{
+    ChangeKind, Feed, FeedEvent, FeedOptions, GapReason, OldRow, Started, Subscription, Transaction, Tuple, Value,
+};
 use convoke_local_postgres::testing::TestCluster;
 use convoke_postgres::Config;
 use tokio::time::timeout;
@@ -37,11 +39,11 @@ pub(crate) fn options(config: &Config) -> FeedOptions {
     FeedOptions {
         status_interval: Duration::from_millis(200),
         backoff_max: Duration::from_millis(200),
-        ..FeedOptions::new(postgres, "everything")
+        ..FeedOptions::new(postgres)
     }
 }
 
-pub(crate) async fn next(feed: &mut Feed) -> FeedEvent {
+pub(crate) async fn next(feed: &mut Subscription) -> FeedEvent {
     loop {
         let event = timeout(PATIENCE, feed.next()).await.expect("an event in time").expect("a feed that goes on");
         // They come whenever the server feels like it.
@@ -51,14 +53,14 @@ pub(crate) async fn next(feed: &mut Feed) -> FeedEvent {
     }
 }
 
-pub(crate) async fn started(feed: &mut Feed) -> Started {
+pub(crate) async fn started(feed: &mut Subscription) -> Started {
     match next(feed).await {
         FeedEvent::Started(started) => started,
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) async fn transaction(feed: &mut Feed) -> Arc<Transaction> {
+pub(crate) async fn transaction(feed: &mut Subscription) -> Arc<Transaction> {
     match next(feed).await {
         FeedEvent::Transaction(transaction) => transaction,
         other => panic!("{other:?}"),
@@ -66,7 +68,7 @@ pub(crate) async fn transaction(feed: &mut Feed) -> Arc<Transaction> {
 }
 
 /// The next gap, whatever comes before it.
-pub(crate) async fn gap(feed: &mut Feed) -> GapReason {
+pub(crate) async fn gap(feed: &mut Subscription) -> GapReason {
     loop {
         if let FeedEvent::Gap { reason } = next(feed).await {
             return reason;
@@ -74,8 +76,13 @@ pub(crate) async fn gap(feed: &mut Feed) -> GapReason {
     }
 }
 
-pub(crate) async fn follow(options: FeedOptions) -> Feed {
-    let mut feed = Feed::start(options);
+/// The only one who follows a database.
+pub(crate) fn subscribe(options: FeedOptions) -> Subscription {
+    Feed::start(options).subscribe("everything", "public")
+}
+
+pub(crate) async fn follow(options: FeedOptions) -> Subscription {
+    let mut feed = subscribe(options);
     assert_eq!(started(&mut feed).await.generation, 1);
     feed
 }

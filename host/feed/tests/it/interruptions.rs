@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use convoke_feed::{Feed, FeedEvent, GapReason, SlotProbe, probe};
+use convoke_feed::{FeedEvent, GapReason, SlotProbe, probe};
 use tokio::net::{TcpListener, UnixStream};
 use tokio_postgres::config::Host;
 
 use crate::harness::{
-    PATIENCE, connect, database, follow, gap, lines, next, options, published, slots, started, transaction, until,
+    PATIENCE, connect, database, follow, gap, lines, next, options, published, slots, started, subscribe, transaction,
+    until,
 };
 
 const TABLE: &str = "create table t (id int primary key, v text)";
@@ -15,7 +16,7 @@ const TABLE: &str = "create table t (id int primary key, v text)";
 #[tokio::test]
 async fn a_lost_connection_is_a_gap() {
     let (config, client) = published("feed_lost", TABLE).await;
-    let mut feed = Feed::start(options(&config));
+    let mut feed = subscribe(options(&config));
     let first = started(&mut feed).await;
     client.batch_execute("insert into t values (1)").await.unwrap();
     assert_eq!(lines(&*transaction(&mut feed).await), ["t + 1,null"]);
@@ -40,7 +41,7 @@ async fn the_slot_ends_with_the_feed() {
     let (config, client) = published("feed_end", TABLE).await;
     let feed = follow(options(&config)).await;
     assert_eq!(slots(&client).await, 1);
-    feed.close().await;
+    drop(feed);
     until("the slot is gone", async || slots(&client).await == 0).await;
 }
 
@@ -150,7 +151,7 @@ async fn a_slot_waits_for_open_transactions() {
     client.batch_execute("begin; insert into t values (1)").await.unwrap();
     let mut options = options(&config);
     options.slot_wait_max = Duration::from_millis(300);
-    let mut feed = Feed::start(options);
+    let mut feed = subscribe(options);
     let watch = connect(&config).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(feed.try_next().is_none());
@@ -169,7 +170,7 @@ async fn a_missing_publication_is_waited_for() {
     let config = database("feed_unpublished").await;
     let client = connect(&config).await;
     client.batch_execute(TABLE).await.unwrap();
-    let mut feed = Feed::start(options(&config));
+    let mut feed = subscribe(options(&config));
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(feed.try_next().is_none());
     client.batch_execute("create publication everything for all tables").await.unwrap();
@@ -206,5 +207,5 @@ async fn the_first_host_that_answers_is_taken() {
     several.host("127.0.0.1").port(1).host_path(directory);
     several.port(config.get_ports().first().copied().unwrap_or(5432));
     several.user(config.get_user().unwrap()).dbname("feed_hosts");
-    follow(options(&several)).await.close().await;
+    follow(options(&several)).await;
 }

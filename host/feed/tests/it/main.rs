@@ -8,3 +8,5 @@ mod oracle;
 mod own_server;
 mod publications;
 mod refusals;
+mod requests;
+mod several;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoke_feed::{ChangeKind, Feed, FeedEvent, OldRow, Snapshot, Transaction, Value, widen};
+use convoke_feed::{ChangeKind, FeedEvent, OldRow, Snapshot, Subscription, Transaction, Value, widen};
 use convoke_postgres::Config;
 use tokio_postgres::Client;
 
-use crate::harness::{PATIENCE, connect, gap, options, published, started};
+use crate::harness::{PATIENCE, connect, gap, options, published, started, subscribe};
 
 const WRITERS: usize = 4;
 const READERS: usize = 3;
@@ -32,7 +32,7 @@ struct Effect {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn base_and_deltas_equal_every_read() {
     let (config, client) = published("feed_oracle", TABLE).await;
-    let mut feed = Feed::start(options(&config));
+    let mut feed = subscribe(options(&config));
     started(&mut feed).await;
     let base = read(&client).await;
 
@@ -65,7 +65,7 @@ async fn base_and_deltas_equal_every_read() {
 async fn a_new_slot_covers_every_later_snapshot() {
     const SLOTS: u64 = 8;
     let (config, client) = published("feed_oracle_slots", TABLE).await;
-    let mut feed = Feed::start(options(&config));
+    let mut feed = subscribe(options(&config));
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         writers.spawn(write(config.clone(), writer, Instant::now() + PATIENCE));
@@ -100,7 +100,7 @@ fn is_explained(base: &Read, read: &Read, effects: &[Effect]) -> bool {
     (sum, count) == (read.sum, read.count)
 }
 
-async fn collect(feed: &mut Feed) -> Vec<Arc<Transaction>> {
+async fn collect(feed: &mut Subscription) -> Vec<Arc<Transaction>> {
     let mut transactions = Vec::new();
     loop {
         match tokio::time::timeout(PATIENCE, feed.next()).await.expect("an event in time") {

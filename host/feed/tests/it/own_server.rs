@@ -8,7 +8,7 @@ use convoke_feed::{Feed, FeedError, GapReason, probe};
 use convoke_local_postgres::{Durability, LocalPostgres, Options};
 use convoke_postgres::Config;
 
-use crate::harness::{connect, follow, gap, lines, options, started, transaction};
+use crate::harness::{connect, follow, gap, lines, options, started, subscribe, transaction};
 
 #[tokio::test]
 async fn passwords_and_prepared_transactions() {
@@ -42,7 +42,7 @@ async fn passwords_and_prepared_transactions() {
 /// A server that stops waits for its receivers; one that comes back is followed again.
 async fn restart(server: LocalPostgres, start: &Options) {
     let config = server.config();
-    let mut feed = Feed::start(options(&config));
+    let mut feed = subscribe(options(&config));
     let first = started(&mut feed).await;
     let begin = Instant::now();
     server.stop().await;
@@ -53,7 +53,7 @@ async fn restart(server: LocalPostgres, start: &Options) {
     assert_eq!((again.generation, again.system), (2, first.system));
     connect(&config).await.batch_execute("insert into t values (9)").await.unwrap();
     assert_eq!(lines(&*transaction(&mut feed).await), ["t + 9,null"]);
-    feed.close().await;
+    drop(feed);
     server.stop().await;
 }
 
@@ -90,4 +90,28 @@ async fn prepared_transactions(config: &Config) {
     let (first, second) = (transaction(&mut feed).await, transaction(&mut feed).await);
     assert_eq!((lines(&first), lines(&second)), (vec!["t + 3,between".to_owned()], vec!["t + 1,kept".to_owned()]));
     assert!(second.xid < first.xid, "the id is that of the transaction that was prepared");
+}
+
+/// Somebody joins by a second slot for a moment; without one, those who follow are interrupted.
+#[tokio::test]
+async fn joining_where_no_second_slot_is_free() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
+    let start = Options { durability: Durability::Fast, ..Options::new(directory.path().join("postgres")) };
+    let server = LocalPostgres::start(&start).await.unwrap();
+    let (config, client) = (server.config(), connect(&server.config()).await);
+    let fill = "create table t (id int primary key, v text); create publication everything for all tables;
+         select pg_create_physical_replication_slot('other_' || n)
+         from generate_series(2, current_setting('max_replication_slots')::int) n";
+    client.batch_execute(fill).await.unwrap();
+    let feed = Feed::start(options(&config));
+    let mut first = feed.subscribe("everything", "public");
+    started(&mut first).await;
+    let mut second = feed.subscribe("everything", "public");
+    assert!(matches!(gap(&mut first).await, GapReason::Replaced));
+    assert_eq!((started(&mut first).await.generation, started(&mut second).await.generation), (2, 1));
+    client.batch_execute("insert into t values (1)").await.unwrap();
+    assert_eq!([lines(&*transaction(&mut first).await), lines(&*transaction(&mut second).await)], [["t + 1,null"]; 2]);
+    drop((first, second, feed, client));
+    server.stop().await;
 }

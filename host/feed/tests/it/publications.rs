@@ -1,8 +1,8 @@
 //! Which tables a publication covers.
 
-use convoke_feed::{Coverage, FeedError, ensure_publication, probe};
+use convoke_feed::{Coverage, Feed, FeedError, ensure_publication, probe};
 
-use crate::harness::{connect, database, follow, lines, options, transaction};
+use crate::harness::{connect, database, follow, lines, options, started, transaction};
 
 #[tokio::test]
 async fn a_superuser_publishes_a_schema() {
@@ -13,9 +13,8 @@ async fn a_superuser_publishes_a_schema() {
         assert_eq!(ensure_publication(&client, "every\"thing", "a'b").await.unwrap(), Coverage::Schema);
     }
     assert_eq!(ensure_publication(&client, "every\"thing", "other").await.unwrap(), Coverage::Schema);
-    let mut options = options(&config);
-    "every\"thing".clone_into(&mut options.publication);
-    let mut feed = follow(options).await;
+    let mut feed = Feed::start(options(&config)).subscribe("every\"thing", "a'b");
+    started(&mut feed).await;
     client.batch_execute("create table \"a'b\".later (id int primary key)").await.unwrap();
     client.batch_execute("insert into \"a'b\".later values (1)").await.unwrap();
     let received = transaction(&mut feed).await;

@@ -7,9 +7,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::config::SslMode;
 
 const TRUSTED: &[u8] = b"R\0\0\0\x08\0\0\0\0";
-const READY: &[u8] = b"Z\0\0\0\x05I";
+pub(crate) const READY: &[u8] = b"Z\0\0\0\x05I";
 
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     bytes.extend((body.len() as u32 + 4).to_be_bytes());
     bytes.extend(body);
@@ -20,7 +20,7 @@ fn error(code: &str, text: &str) -> Vec<u8> {
     message(b'E', format!("SFATAL\0C{code}\0M{text}\0\0").as_bytes())
 }
 
-fn row(values: &[&str]) -> Vec<u8> {
+pub(crate) fn row(values: &[&str]) -> Vec<u8> {
     let mut body = (values.len() as u16).to_be_bytes().to_vec();
     for value in values {
         body.extend((value.len() as u32).to_be_bytes());
@@ -60,11 +60,11 @@ async fn refused(answers: Vec<Vec<u8>>) -> FeedError {
     probe(&server(answers).await).await.expect_err("refused")
 }
 
-fn welcome() -> Vec<u8> {
+pub(crate) fn welcome() -> Vec<u8> {
     [TRUSTED, READY].concat()
 }
 
-fn identified() -> Vec<u8> {
+pub(crate) fn identified() -> Vec<u8> {
     row(&["7400000000000000000", "3", "0/1", "app"])
 }
 

@@ -95,7 +95,7 @@ async fn position(host: &TestHost) -> u64 {
 
 /// All transactions, from now until the end that is told.
 async fn follow(host: &TestHost, mut end: watch::Receiver<Option<u64>>) -> JoinHandle<Vec<Arc<Transaction>>> {
-    let mut feed = Feed::start(FeedOptions::new(host.postgres.clone(), "convoke_demo"));
+    let mut feed = Feed::start(FeedOptions::new(host.postgres.clone())).subscribe("convoke_demo", "demo");
     let started = timeout(PATIENCE, feed.next()).await;
     assert!(matches!(started, Ok(Some(FeedEvent::Started(_)))), "{started:?}");
     tokio::spawn(async move {
