@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use convoke_engine::{Call, Clock, Engine, Room, Version};
+use convoke_engine::{Call, Clock, ComponentVersion, Engine, Room};
 use convoke_model::{Kind, Limits};
 use wasmtime::component::{Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn host_round(engine: &Engine, version: &Version, function: &str) -> anyhow::Result<Duration> {
+async fn host_round(engine: &Engine, version: &ComponentVersion, function: &str) -> anyhow::Result<Duration> {
     let start = Instant::now();
     for _ in 0..CALLS_A_ROUND {
         let call = Call {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use convoke_engine::Version;
+use convoke_engine::ComponentVersion;
 use convoke_model::{ArgumentsValidator, FunctionManifest, FunctionPath, Kind, Schema, SchemaError, Tables};
 use thiserror::Error;
 
@@ -16,7 +16,7 @@ use thiserror::Error;
 #[derive(Debug, Default)]
 pub struct Deployment {
     tables: Arc<Tables>,
-    components: BTreeMap<String, Arc<Version>>,
+    components: BTreeMap<String, Arc<ComponentVersion>>,
     functions: HashMap<String, Function>,
 }
 
@@ -25,7 +25,7 @@ pub struct Deployment {
 pub struct Function {
     path: FunctionPath,
     kind: Kind,
-    version: Arc<Version>,
+    version: Arc<ComponentVersion>,
     reads_often: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ pub enum DeploymentError {
 
 impl Deployment {
     /// Puts components together under their modules' names.
-    pub fn new(components: BTreeMap<String, Arc<Version>>, schema: Schema) -> Result<Self, DeploymentError> {
+    pub fn new(components: BTreeMap<String, Arc<ComponentVersion>>, schema: Schema) -> Result<Self, DeploymentError> {
         let mut functions = HashMap::new();
         for (module, version) in &components {
             for function in &version.manifest().functions {
@@ -69,7 +69,7 @@ impl Deployment {
     }
 
     /// The versions by module.
-    pub fn components(&self) -> &BTreeMap<String, Arc<Version>> {
+    pub fn components(&self) -> &BTreeMap<String, Arc<ComponentVersion>> {
         &self.components
     }
 
@@ -99,7 +99,7 @@ impl Function {
         self.kind
     }
 
-    pub fn version(&self) -> &Version {
+    pub fn version(&self) -> &ComponentVersion {
         &self.version
     }
 

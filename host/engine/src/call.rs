@@ -11,7 +11,7 @@ use crate::bindings::{Component, ComponentPre, GuestError};
 use crate::engine::{Engine, Lane};
 use crate::rooms::{Room, deadline_exceeded};
 use crate::state::{Clock, Outside, State, Stop};
-use crate::version::Version;
+use crate::version::ComponentVersion;
 
 /// What is called, and with what.
 pub struct Call<'a> {
@@ -74,7 +74,7 @@ impl From<Failure> for CallError {
 
 impl Engine {
     /// Calls a function in a fresh instance and drops the instance.
-    pub async fn call(&self, version: &Version, mut call: Call<'_>) -> Outcome {
+    pub async fn call(&self, version: &ComponentVersion, mut call: Call<'_>) -> Outcome {
         let Some(pre) = version.pre(call.kind) else {
             let failure = Failure::internal(format!("the version has no {} to call", call.kind));
             return Outcome { result: Err(failure.into()), log: Vec::new(), database: call.database, volatile: false };

@@ -25,4 +25,4 @@ pub use engine::{Engine, EngineError, EngineOptions, Engines, Reset, ShareError}
 pub use load::LoadError;
 pub use rooms::{Place, Room, SNAPSHOT_INSTANCES_MAX};
 pub use state::{Clock, OutboundResponse, Outside};
-pub use version::Version;
+pub use version::ComponentVersion;

@@ -13,7 +13,7 @@ use crate::check;
 use crate::engine::{Engine, Lane};
 use crate::rooms::Room;
 use crate::state::{Clock, State};
-use crate::version::{Function, Version};
+use crate::version::{ComponentVersion, Function};
 
 /// The largest component that is looked at; Python's are 18 MiB.
 const WASM_BYTES_MAX: usize = 64 << 20;
@@ -58,7 +58,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the component is not one, imports what its functions' kinds do not have, or describes itself wrongly.
-    pub async fn load(&self, wasm: Vec<u8>) -> Result<Version, LoadError> {
+    pub async fn load(&self, wasm: Vec<u8>) -> Result<ComponentVersion, LoadError> {
         if wasm.len() > WASM_BYTES_MAX {
             return Err(LoadError::TooLarge { bytes: wasm.len() });
         }
@@ -84,7 +84,7 @@ impl Engine {
         } else {
             None
         };
-        Ok(Version { digest, manifest, functions, synchronous: pre, concurrent })
+        Ok(ComponentVersion { digest, manifest, functions, synchronous: pre, concurrent })
     }
 
     fn link(&self, lane: &Lane, wasm: &[u8]) -> Result<(ComponentPre<State>, Vec<String>), LoadError> {

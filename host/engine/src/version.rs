@@ -8,7 +8,7 @@ use crate::bindings::ComponentPre;
 use crate::state::State;
 
 /// A component, compiled, checked and linked. Made once for each digest; calls share it.
-pub struct Version {
+pub struct ComponentVersion {
     pub(crate) digest: String,
     pub(crate) manifest: Manifest,
     pub(crate) functions: HashMap<String, Function>,
@@ -23,7 +23,7 @@ pub(crate) struct Function {
     pub(crate) arguments: ArgumentsValidator,
 }
 
-impl Version {
+impl ComponentVersion {
     /// SHA-256 of the component, in hexadecimal: the version's name.
     pub fn digest(&self) -> &str {
         &self.digest
@@ -47,8 +47,8 @@ impl Version {
     }
 }
 
-impl std::fmt::Debug for Version {
+impl std::fmt::Debug for ComponentVersion {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Version").field("digest", &self.digest).finish_non_exhaustive()
+        formatter.debug_struct("ComponentVersion").field("digest", &self.digest).finish_non_exhaustive()
     }
 }

@@ -28,7 +28,7 @@ pub enum FeedError {
     #[error("{address} is a standby: the change feed follows the primary")]
     Standby { address: String },
     #[error("Postgres {major} is too old: Convoke needs 15 or newer")]
-    Version { major: u32 },
+    PostgresTooOld { major: u32 },
     #[error("Postgres does not write what a change feed needs: `wal_level` is `{found}`, not `logical`")]
     WalLevel { found: String, provider: Provider },
     #[error("the role `{role}` may not follow changes: it lacks REPLICATION")]
@@ -146,7 +146,7 @@ impl FeedError {
             Self::Config(_)
                 | Self::Tls(_)
                 | Self::Authentication(_)
-                | Self::Version { .. }
+                | Self::PostgresTooOld { .. }
                 | Self::WalLevel { .. }
                 | Self::NoReplicationRight { .. }
                 | Self::NoSlotFree

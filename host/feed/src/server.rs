@@ -171,7 +171,7 @@ impl Facts {
 
     fn check(&self) -> Result<(), FeedError> {
         if self.version < VERSION_MIN {
-            return Err(FeedError::Version { major: self.version / 10_000 });
+            return Err(FeedError::PostgresTooOld { major: self.version / 10_000 });
         }
         let raises_level = self.version >= VERSION_RAISES_LEVEL && self.wal_level == "replica";
         if self.wal_level != "logical" && !raises_level {
@@ -228,7 +228,7 @@ mod tests {
         let hint = refused.hint().expect("a hint");
         assert!(hint.contains("rds.logical_replication = 1") && hint.contains("reboot"), "{hint}");
         assert!(check(150_000, "logical").is_ok());
-        assert!(matches!(check(140_012, "logical"), Err(FeedError::Version { major: 14 })));
+        assert!(matches!(check(140_012, "logical"), Err(FeedError::PostgresTooOld { major: 14 })));
     }
 
     #[test]

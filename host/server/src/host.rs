@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
-use convoke_engine::{Engine, EngineError, LoadError, Version};
+use convoke_engine::{ComponentVersion, Engine, EngineError, LoadError};
 use convoke_invoke::Invoker;
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
@@ -158,7 +158,9 @@ pub async fn declared_schema(
 }
 
 /// The tables of all components together.
-fn merged<'a>(components: impl IntoIterator<Item = (&'a String, &'a Version)>) -> Result<Schema, SchemaConflict> {
+fn merged<'a>(
+    components: impl IntoIterator<Item = (&'a String, &'a ComponentVersion)>,
+) -> Result<Schema, SchemaConflict> {
     let declared =
         components.into_iter().map(|(module, version)| (module.as_str(), version.manifest().tables.as_slice()));
     Schema::merge(declared)
@@ -308,7 +310,12 @@ impl Host {
     }
 
     /// The version for these bytes; one that is served already is not loaded again.
-    async fn version(&self, before: &Deployment, module: &str, wasm: Vec<u8>) -> Result<Arc<Version>, DeployError> {
+    async fn version(
+        &self,
+        before: &Deployment,
+        module: &str,
+        wasm: Vec<u8>,
+    ) -> Result<Arc<ComponentVersion>, DeployError> {
         let digest = convoke_engine::digest(&wasm);
         if let Some(version) = before.components().values().find(|version| version.digest() == digest) {
             return Ok(Arc::clone(version));

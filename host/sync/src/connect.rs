@@ -53,7 +53,7 @@ impl Session {
         let row = row.await.map_err(SyncError::statement("tell its version"))?;
         let (number, found): (String, String) = (row.get(0), row.get(1));
         match number.parse::<u32>() {
-            Ok(number) if number < VERSION_NUMBER_MIN => Err(SyncError::Version { found }),
+            Ok(number) if number < VERSION_NUMBER_MIN => Err(SyncError::PostgresTooOld { found }),
             _ => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ pub enum SyncError {
     #[error("cannot reach Postgres")]
     Unreachable(#[source] ConnectError),
     #[error("Postgres {found} is too old: Convoke needs 15 or newer")]
-    Version { found: String },
+    PostgresTooOld { found: String },
     #[error("the connection leads to a pooler that hands out connections by transaction: a sync needs one of its own")]
     Pooler(Option<Pooler>),
     #[error("`{0}` cannot be a project's name: it belongs to Postgres or to Convoke")]
@@ -101,7 +101,7 @@ impl SyncError {
             Self::Unreachable(_) => "start the server, and check host, port, user and password",
             Self::Pooler(Some(pooler)) => pooler.advice(),
             Self::Pooler(None) => "name the address of Postgres itself, not the pooler's",
-            Self::Version { .. } => "use a newer server",
+            Self::PostgresTooOld { .. } => "use a newer server",
             Self::Reserved(_) => "give the project another name in `convoke.toml`",
             Self::Bootstrap { .. } => {
                 "connect as the database's owner, or as the role that owns the schema `convoke`; a new database needs \
