@@ -59,8 +59,8 @@ pub struct Packet {
     pub statements: Vec<Statement>,
     /// Where among the statements savepoints begin.
     savepoints: Vec<usize>,
-    /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
-    pub commutes: bool,
+    /// The rows that are there already and are changed.
+    pub rows: Vec<Uuid>,
 }
 
 impl Packet {
@@ -190,16 +190,9 @@ impl WriteSet {
         position.is_some()
     }
 
-    /// Whether all of it commutes with whatever others do to the same rows, and so needs no snapshot.
-    pub fn commutes(&self) -> bool {
-        let applies = |batch: &Write| matches!(batch, Write::Update { sort: Rows::Apply, .. });
-        self.writes.iter().any(applies)
-            && self.writes.iter().all(|batch| applies(batch) || matches!(batch, Write::Insert { .. }))
-    }
-
     /// What makes the writes; leaves none.
     pub fn take(&mut self, schema: &str) -> Packet {
-        let commutes = self.commutes();
+        let rows = self.writes.iter().flat_map(Write::changed_rows).collect();
         self.rows = 0;
         self.bytes = 0;
         let bytes_max = self.document_bytes_max;
@@ -208,7 +201,7 @@ impl WriteSet {
         let savepoints = writes.iter().enumerate().filter(|(_, batch)| begins(batch)).map(|(number, _)| number);
         let savepoints = savepoints.collect();
         let statements = writes.into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect();
-        Packet { statements, savepoints, commutes }
+        Packet { statements, savepoints, rows }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -218,6 +211,15 @@ impl WriteSet {
 }
 
 impl Write {
+    /// The rows that are there already and are changed.
+    fn changed_rows(&self) -> Vec<Uuid> {
+        match self {
+            Self::Update { ids, .. } | Self::Delete { ids, .. } => ids.iter().copied().collect(),
+            Self::Unset { id, .. } => vec![*id],
+            Self::Insert { .. } | Self::Other(_) | Self::Control(..) => Vec::new(),
+        }
+    }
+
     fn into_statement(self, schema: &str, bytes_max: DocumentBytes) -> Statement {
         match self {
             Self::Insert { table, ids, creation_times, documents } => {

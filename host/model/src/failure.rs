@@ -157,6 +157,8 @@ pub enum Outcome {
     Undone,
     /// What it wrote may be there or not.
     Unknown,
+    /// What it wrote is there, and only its result is lost.
+    Done,
 }
 
 impl Outcome {
@@ -166,6 +168,7 @@ impl Outcome {
             Self::NotBegun => "not_begun",
             Self::Undone => "undone",
             Self::Unknown => "unknown",
+            Self::Done => "done",
         }
     }
 }
@@ -236,7 +239,7 @@ impl Failure {
 
     /// Whether the same call may succeed later, and nothing of it has happened.
     pub fn is_transient(&self) -> bool {
-        self.origin == Origin::System && self.outcome != Outcome::Unknown
+        self.origin == Origin::System && matches!(self.outcome, Outcome::NotBegun | Outcome::Undone)
     }
 
     /// Whether the function itself chose this error.

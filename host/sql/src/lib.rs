@@ -19,7 +19,9 @@ pub use ddl::{
     index_name, key_index_name, key_index_predicate, object_check_name, primary_key_name, register_table,
     replacement_name,
 };
-pub use read::{Bounds, Columns, expire_receipts, get, get_many, intact, position, query, recall, remember, snapshot};
+pub use read::{
+    Bounds, Columns, expire_receipts, find_receipt, get, get_many, intact, leave_receipt, position, query, snapshot,
+};
 pub use write::{
     DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, patch_unset, patch_where, update,
 };

@@ -60,9 +60,18 @@ pub fn snapshot() -> Statement {
     Statement { text: text.to_owned(), parameters: Vec::new() }
 }
 
-/// A position of the log that everything is before that has been committed.
+/// A position of the log that everything is before that has been committed in this session or acknowledged in another one.
+/// The log comes to it by being flushed, whether or not anything is written behind it.
+///
+/// Without `synchronous_commit` that is the end of what has been written. Just behind a page's end Postgres gives that as
+/// the first place that a record can have, behind the header of the next page (40 bytes in the first page of a file, 24 in
+/// the others), where the log does not come to before there is such a record.
 pub fn position() -> Statement {
-    Statement { text: "select pg_current_wal_flush_lsn()".to_owned(), parameters: Vec::new() }
+    let text = "select case current_setting('synchronous_commit') when 'off' then \
+                case when o.file_offset = 40 then p - 40::numeric when o.file_offset % 8192 = 24 then p - 24::numeric else p end \
+                else pg_current_wal_flush_lsn() end \
+                from pg_current_wal_insert_lsn() as p, pg_walfile_name_offset(p) as o";
+    Statement { text: text.to_owned(), parameters: Vec::new() }
 }
 
 /// Whether relations still have the files that the transaction's snapshot knows of; to be asked once they are locked.
@@ -79,25 +88,24 @@ pub fn intact(relations: &[(&str, &str)]) -> Statement {
     Statement { text, parameters: Vec::new() }
 }
 
-/// The result that a request of a session had.
-pub fn recall(project: &str, session: Uuid, request: i64) -> Statement {
+/// The receipt of a mutation, if there is one: digest and result, which may both be null.
+pub fn find_receipt(project: &str, scope: &str, key: &str) -> Statement {
+    let parameters = [project, scope, key].map(|text| Parameter::Text(text.to_owned()));
     Statement {
-        text: "select convoke.recall($1, $2, $3)".to_owned(),
-        parameters: vec![Parameter::Text(project.to_owned()), Parameter::Uuid(session), Parameter::BigInt(request)],
+        text: "select digest, result from convoke.find_receipt($1, $2, $3)".to_owned(),
+        parameters: parameters.into(),
     }
 }
 
-/// Keeps the result of a request of a session.
-pub fn remember(project: &str, session: Uuid, request: i64, result: &str) -> Statement {
-    Statement {
-        text: "select convoke.remember($1, $2, $3, $4)".to_owned(),
-        parameters: vec![
-            Parameter::Text(project.to_owned()),
-            Parameter::Uuid(session),
-            Parameter::BigInt(request),
-            Parameter::Text(result.to_owned()),
-        ],
-    }
+/// Leaves the receipt of a mutation; none under the same key may be there. Without a result it says only that the mutation
+/// was done.
+pub fn leave_receipt(project: &str, scope: &str, key: &str, digest: [u8; 32], result: Option<&str>) -> Statement {
+    let mut parameters: Vec<Parameter> = [project, scope, key].map(|text| Parameter::Text(text.to_owned())).into();
+    parameters.push(Parameter::Bytes(digest.to_vec()));
+    let mut text = "select convoke.leave_receipt($1, $2, $3, $4, ".to_owned();
+    text.push_str(if result.is_some() { "$5)" } else { "null)" });
+    parameters.extend(result.map(|result| Parameter::Text(result.to_owned())));
+    Statement { text, parameters }
 }
 
 /// Deletes results of requests that are too old to be asked for; gives how many, or null where another host is at it.

@@ -3,7 +3,7 @@
 use convoke_model::{DocumentId, Failure, Table, Upcast};
 use convoke_sql::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use crate::parameters::{Bound, optional_json_column};
@@ -59,12 +59,17 @@ impl Backfill {
     ///
     /// # Errors
     /// When Postgres refuses or cannot be reached; then the batch is undone.
-    #[expect(clippy::disallowed_methods, reason = "works in the background, with nothing to pipeline")]
     pub async fn batch(&mut self, store: &Store, upcast: &dyn Upcast, rows_max: u32) -> Result<Batch, StoreError> {
         let failed =
             |source| StoreError::Statement { statement: "bring documents to the newest form".to_owned(), source };
         let mut client = store.connection().await?;
-        let transaction = client.transaction().await.map_err(failed)?;
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::ReadCommitted)
+            .read_only(store.is_read_only())
+            .start()
+            .await;
+        let transaction = transaction.map_err(failed)?;
         // To find no row is to look at all of them.
         transaction.batch_execute("set local statement_timeout = 0").await.map_err(failed)?;
         let project = &store.inner.project.name;

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use convoke_documents::{Control, Documents, Noted, Purpose, Rows as _, Source as _, invalid};
-use convoke_model::{Database, DatabaseError, Observed, Pending, Tables, Upcast};
-use uuid::Uuid;
+use convoke_documents::{Control, Documents, Noted, Purpose, Source as _, invalid};
+use convoke_model::{Database, DatabaseError, Failure, Observed, Pending, Tables, Upcast};
 
 use crate::Store;
 use crate::receipt::Receipt;
@@ -74,7 +73,9 @@ impl CallDatabase {
         // Only what a snapshot shows can be told from what came later: nothing else notes what it reads.
         let (kind, purpose) = match (options.isolation, options.reads) {
             (Isolation::SingleRead, _) => (Kind::Single, Purpose::Read),
-            (Isolation::Serializable, _) => (Kind::Serial { position: options.position }, Purpose::Write),
+            (Isolation::Serializable, _) => {
+                (Kind::Serial { position: options.position, receipt: options.key.clone() }, Purpose::Write)
+            }
             (Isolation::Snapshot, None) => (Kind::Snapshot(View::Plain), Purpose::Read),
             (Isolation::Snapshot, Some(NoteReads { journal, snapshot })) => {
                 let view = snapshot.map_or(View::Noted, View::Shared);
@@ -87,30 +88,29 @@ impl CallDatabase {
         Self { store, documents, receipt: options.key }
     }
 
-    /// What an earlier run under the call's key returned, if there was one.
-    ///
-    /// # Errors
-    /// As a read.
-    pub async fn recall(&mut self) -> Result<Option<String>, DatabaseError> {
-        let Some((session, request)) = self.request() else { return Ok(None) };
-        let statement = convoke_sql::recall(&self.store.inner.project.name, session, request);
-        let packet = self.documents.take_writes();
-        let rows = self.documents.source.read(packet, statement).await?;
-        rows.rows().first().map_or(Ok(None), |row| row.get(0))
+    /// What the call returned when it was sent before under the same key, or why it is not said; none where it was not
+    /// done, and as long as no statement was sent. A run that finds such a receipt ends with [`DatabaseError::Conflict`].
+    pub fn earlier(&mut self) -> Option<Result<String, Failure>> {
+        self.documents.source.earlier()
     }
 
-    /// Keeps the result of this run under the call's key, to be committed with it.
-    pub fn remember(&mut self, result: &str) {
-        if let Some((session, request)) = self.request() {
-            let statement = convoke_sql::remember(&self.store.inner.project.name, session, request, result);
-            self.documents.writes.other(statement);
+    /// The same, asked for on its own where no statement was sent; ends the transaction. For a run that failed before it
+    /// came to the database, as it may not have failed the first time.
+    ///
+    /// # Errors
+    /// Where Postgres does not tell.
+    pub async fn find_earlier(&mut self) -> Result<Option<Result<String, Failure>>, DatabaseError> {
+        match self.documents.source.ask_earlier().await {
+            Ok(()) | Err(DatabaseError::Conflict) => Ok(self.documents.source.earlier()),
+            Err(error) => Err(error),
         }
     }
 
-    /// The receipt's columns, which know numbered requests of sessions only.
-    fn request(&self) -> Option<(Uuid, i64)> {
-        let Receipt { scope, key, .. } = self.receipt.as_ref()?;
-        Some((scope.parse().ok()?, key.parse().ok()?))
+    /// Leaves a receipt with the result of this run under the call's key, to be committed with it.
+    pub fn leave_receipt(&mut self, result: &str) {
+        if let Some(receipt) = &self.receipt {
+            self.documents.writes.other(receipt.leave(&self.store.inner.project.name, result));
+        }
     }
 
     fn begin_savepoint(&mut self) -> Result<u32, DatabaseError> {

@@ -1,9 +1,9 @@
 //! What Postgres says, in the words of a call.
 
-use convoke_model::{Code, DatabaseError, Failure, Origin, chain};
+use convoke_model::{Code, DatabaseError, Failure, Origin, Outcome, chain};
 use serde_json::json;
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// Why the store could not be opened, or asked about itself.
 #[derive(Debug, Error)]
@@ -18,15 +18,6 @@ pub enum StoreError {
         #[source]
         source: tokio_postgres::Error,
     },
-}
-
-/// Whether a failed statement may be run again by running the whole call again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Nothing is committed yet.
-    BeforeCommit,
-    /// The commit was on its way: what happened is unknown if the connection broke.
-    Commit,
 }
 
 /// Whether the call that sent a statement may write at all.
@@ -52,7 +43,9 @@ impl From<tokio_postgres::Error> for Fault {
 
 /// Turns an error of Postgres into what the call does next. What the function is at fault for is refused: it may go on where a
 /// savepoint leads back.
-pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseError {
+///
+/// Of a statement whose transaction is not committed.
+pub(crate) fn explain(error: &tokio_postgres::Error) -> DatabaseError {
     let Some(server) = error.as_db_error() else {
         if !is_of_the_connection(error) {
             // A statement that could not be sent, or a row that could not be read.
@@ -60,13 +53,13 @@ pub(crate) fn explain(error: &tokio_postgres::Error, phase: Phase) -> DatabaseEr
         }
         let failure = Failure::system(Code::Overloaded, "the database cannot be reached at the moment")
             .with_internal(chain(error));
-        return match phase {
-            Phase::BeforeCommit if error.is_closed() => DatabaseError::Conflict,
-            _ => DatabaseError::Failed(failure),
-        };
+        return if error.is_closed() { DatabaseError::Conflict } else { DatabaseError::Failed(failure) };
     };
     let code = server.code();
-    let failure = if *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED {
+    let failure = if *code == SqlState::T_R_SERIALIZATION_FAILURE
+        || *code == SqlState::T_R_DEADLOCK_DETECTED
+        || is_second_receipt(server)
+    {
         return DatabaseError::Conflict;
     } else if *code == SqlState::NO_DATA_FOUND {
         let table = server.table().unwrap_or_default();
@@ -119,6 +112,28 @@ fn read_only() -> Failure {
     Failure::system(Code::Overloaded, "the database is read-only at the moment: it takes no writes")
 }
 
+/// The same where a commit was on its way. What Postgres has refused is rolled back; where it ended the session, or the
+/// connection is lost, nobody can tell.
+pub(crate) fn explain_commit(error: &tokio_postgres::Error) -> DatabaseError {
+    match error.as_db_error().map(DbError::parsed_severity) {
+        Some(Some(Severity::Error)) => explain(error),
+        _ => unknown_outcome(&chain(error)),
+    }
+}
+
+/// A commit that may have happened. `detail` is for the log.
+pub(crate) fn unknown_outcome(detail: &str) -> DatabaseError {
+    let words = "the database did not answer the commit: whether anything was written is not known";
+    let failure = Failure::system(Code::UnknownOutcome, words).with_outcome(Outcome::Unknown);
+    DatabaseError::Failed(failure.with_internal(detail))
+}
+
+/// Whether this mutation, sent before, has left its receipt meanwhile.
+fn is_second_receipt(server: &DbError) -> bool {
+    *server.code() == SqlState::UNIQUE_VIOLATION
+        && (server.schema(), server.table()) == (Some("convoke"), Some("receipts"))
+}
+
 /// Names the declared index behind a constraint: `{table}_{index}_key`.
 fn unique_violation(table: &str, constraint: &str) -> Failure {
     let index = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
@@ -129,14 +144,14 @@ fn unique_violation(table: &str, constraint: &str) -> Failure {
 
 /// The same for a statement that the function wrote itself: what Postgres says is for its author.
 pub(crate) fn explain_sql(error: &tokio_postgres::Error, writes: Writes) -> DatabaseError {
-    let Some(server) = error.as_db_error() else { return explain(error, Phase::BeforeCommit) };
+    let Some(server) = error.as_db_error() else { return explain(error) };
     let code = server.code();
     if *code == SqlState::T_R_SERIALIZATION_FAILURE
         || *code == SqlState::T_R_DEADLOCK_DETECTED
         || *code == SqlState::QUERY_CANCELED
         || ["57P", "08", "53"].iter().any(|class| code.code().starts_with(class))
     {
-        return explain(error, Phase::BeforeCommit);
+        return explain(error);
     }
     let failure = if *code == SqlState::READ_ONLY_SQL_TRANSACTION && writes == Writes::Allowed {
         return DatabaseError::Failed(read_only().with_internal(chain(error)));

@@ -1,6 +1,6 @@
 //! One connection of one call: its transaction, and statements sent behind one another without waiting.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,11 +8,14 @@ use convoke_model::{Code, DatabaseError, Failure, chain};
 use convoke_postgres::Tls;
 use convoke_sql::Statement;
 use futures_util::FutureExt;
-use futures_util::future::{MaybeDone, maybe_done};
+use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
+use tokio_postgres::RowStream;
+use tokio_postgres::types::PgLsn;
 
 use crate::Store;
-use crate::error::{self, Fault, Writes, explain, explain_sql};
+use crate::error::{Fault, Writes, explain, explain_commit, explain_sql, unknown_outcome};
 use crate::parameters::Bound;
+use crate::row_locks::{Locks, UNLOCK};
 use crate::rows::{Budget, Rows};
 use crate::sessions::{Object, Pool, PoolError, Session};
 
@@ -40,11 +43,18 @@ enum Phase {
 }
 
 /// What to send around the statements of one round trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Around {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Around<'a> {
+    /// A question that is no part of the transaction, and so of nothing that it could conflict about.
+    pub(crate) question: Option<&'a Statement>,
+    /// What the transaction waits for before it begins.
+    pub(crate) locks: Option<&'a Locks>,
     pub(crate) begin: Option<&'static str>,
     pub(crate) end: End,
 }
+
+/// The transaction of a question.
+const BEGIN_QUESTION: &str = "begin isolation level read committed read only";
 
 /// How a round trip leaves the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,7 +63,7 @@ pub(crate) enum End {
     #[default]
     Open,
     Commit,
-    /// Asks behind the commit how far the log is; the answer is the last result.
+    /// Asks behind the commit how far the log is.
     CommitAndPosition,
 }
 
@@ -66,7 +76,17 @@ pub(crate) enum Step {
     /// The number of the statement, from 0.
     Statement(usize),
     Commit,
-    Position,
+}
+
+/// What a round trip gave.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    /// The rows of each statement.
+    pub(crate) rows: Vec<Rows>,
+    /// What the question gave, where Postgres could answer it.
+    pub(crate) question: Option<Rows>,
+    /// None where it was not asked for, or was lost behind a commit that was not.
+    pub(crate) position: Option<u64>,
 }
 
 /// A round trip that failed.
@@ -74,6 +94,8 @@ pub(crate) enum Step {
 pub(crate) struct Broken {
     pub(crate) step: Step,
     pub(crate) error: DatabaseError,
+    /// What the question gave all the same.
+    pub(crate) question: Option<Rows>,
 }
 
 impl Connection {
@@ -112,42 +134,46 @@ impl Connection {
         }
     }
 
-    /// Sends everything at once and waits for all of it; gives the rows of each statement.
-    pub(crate) async fn round_trip(&mut self, statements: &[Statement], around: Around) -> Result<Vec<Rows>, Broken> {
-        let before = std::mem::replace(&mut self.phase, Phase::InFlight);
+    /// Sends everything at once and waits for all of it. A failed commit says whether it may have happened.
+    pub(crate) async fn round_trip(&mut self, statements: &[Statement], around: Around<'_>) -> Result<Answers, Broken> {
+        let broken = |step, error| Broken { step, error, question: None };
         let deadline = self.deadline.into();
-        let Ok(result) = tokio::time::timeout_at(deadline, self.send_all(statements, around)).await else {
-            // Still in flight: dropping the connection cancels the statement.
-            return Err(too_late(around));
+        let before = std::mem::replace(&mut self.phase, Phase::InFlight);
+        let Some(client) = self.client.as_ref() else { return Ok(Answers::default()) };
+        // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
+        let prepared = match tokio::time::timeout_at(deadline, Prepared::of(client, statements, around)).await {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => {
+                self.phase = before;
+                return Err(broken(Step::Prepare, explain(&error)));
+            }
+            Err(_) => return Err(broken(Step::Prepare, too_late())),
         };
-        let result = result.map_err(|(step, fault)| match fault {
-            Fault::Postgres(error) => (true, Broken { step, error: explain(&error, phase_of(step, around)) }),
-            // Rows are still to come, and nobody takes them.
-            Fault::Ours(error) => (false, Broken { step, error }),
-        });
+        let sent = send(client, &mut self.budget, &prepared, statements, around);
+        let Ok(result) = tokio::time::timeout_at(deadline, sent).await else {
+            // Still in flight: dropping the connection cancels the statement.
+            return Err(match around.end {
+                End::Open => broken(Step::Statement(0), too_late()),
+                End::Commit | End::CommitAndPosition => broken(Step::Commit, unknown_outcome("no answer in time")),
+            });
+        };
         self.phase = match (&result, around.end) {
-            (Err((false, _)), _) => Phase::InFlight,
-            (Err((true, broken)), _) if broken.step == Step::Prepare => before,
+            // Rows are still to come, and nobody takes them.
+            (Err(Failed { fault: Fault::Ours(_), .. }), _) => Phase::InFlight,
             // A failed statement before it makes the commit a rollback: either way the transaction is over.
             (_, End::Commit | End::CommitAndPosition) => Phase::Free,
             (_, End::Open) if around.begin.is_some() => Phase::InTransaction,
             (_, End::Open) => before,
         };
-        result.map_err(|(_, broken)| broken)
-    }
-
-    async fn send_all(&mut self, statements: &[Statement], around: Around) -> Result<Vec<Rows>, Failed> {
-        let Some(client) = self.client.as_ref() else { return Ok(Vec::new()) };
-        // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
-        let mut prepared = Vec::with_capacity(statements.len());
-        for statement in statements {
-            prepared.push(if statement.is_control() { None } else { Some(prepare(client, statement).await?) });
-        }
-        let position = match around.end {
-            End::CommitAndPosition => Some(prepare(client, &convoke_sql::position()).await?),
-            End::Open | End::Commit => None,
-        };
-        send(client, &mut self.budget, &prepared, statements, around, position.as_ref()).await
+        result.map_err(|Failed { step, fault, question }| {
+            let error = match (fault, around.end) {
+                (Fault::Postgres(error), End::Open) => explain(&error),
+                (Fault::Postgres(error), End::Commit | End::CommitAndPosition) => explain_commit(&error),
+                (Fault::Ours(error), End::Open) => error,
+                (Fault::Ours(_), End::Commit | End::CommitAndPosition) => unknown_outcome("more rows than are taken"),
+            };
+            Broken { step, error, question }
+        })
     }
 
     /// Ends a transaction without waiting for the answer: what the connection does next queues behind it.
@@ -173,7 +199,7 @@ impl Connection {
         };
         let before = std::mem::replace(&mut self.phase, Phase::InFlight);
         let Ok(result) = tokio::time::timeout_at(self.deadline.into(), run(client, &mut self.budget)).await else {
-            return Err(DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long")));
+            return Err(too_late());
         };
         let result = match result {
             Err(Fault::Ours(error)) => return Err(error),
@@ -185,17 +211,8 @@ impl Connection {
     }
 }
 
-/// What is known of the commit when a step failed.
-fn phase_of(step: Step, around: Around) -> error::Phase {
-    match (step, around.end) {
-        (Step::Prepare, _) | (_, End::Open) => error::Phase::BeforeCommit,
-        (_, End::Commit | End::CommitAndPosition) => error::Phase::Commit,
-    }
-}
-
-fn too_late(around: Around) -> Broken {
-    let error = DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long"));
-    Broken { step: if around.end == End::Open { Step::Statement(0) } else { Step::Commit }, error }
+fn too_late() -> DatabaseError {
+    DatabaseError::Failed(Failure::system(Code::DeadlineExceeded, "the database took too long"))
 }
 
 impl Drop for Connection {
@@ -226,82 +243,142 @@ fn cancel(client: Session, tls: Tls) {
     });
 }
 
-type Failed = (Step, Fault);
+/// The statements of a round trip, prepared; those that control the transaction are not.
+struct Prepared {
+    question: Option<tokio_postgres::Statement>,
+    statements: Vec<Option<tokio_postgres::Statement>>,
+    position: Option<tokio_postgres::Statement>,
+}
 
-async fn prepare(client: &Object, statement: &Statement) -> Result<tokio_postgres::Statement, Failed> {
-    client.prepared(&statement.text).await.map_err(|error| (Step::Prepare, error.into()))
+impl Prepared {
+    async fn of(client: &Object, statements: &[Statement], around: Around<'_>) -> Result<Self, tokio_postgres::Error> {
+        let question = match around.question {
+            Some(question) => Some(client.prepared(&question.text).await?),
+            None => None,
+        };
+        let mut prepared = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let is_control = statement.is_control();
+            prepared.push(if is_control { None } else { Some(client.prepared(&statement.text).await?) });
+        }
+        let position = match around.end {
+            End::CommitAndPosition => Some(client.prepared(&convoke_sql::position().text).await?),
+            End::Open | End::Commit => None,
+        };
+        Ok(Self { question, statements: prepared, position })
+    }
+}
+
+/// What a round trip failed with.
+struct Failed {
+    step: Step,
+    fault: Fault,
+    question: Option<Rows>,
+}
+
+/// A message whose answer is still to come.
+type Sent<'a, T> = Pin<Box<MaybeDone<BoxFuture<'a, Result<T, tokio_postgres::Error>>>>>;
+
+/// The first poll writes the message: the order of these calls is the order on the wire.
+fn post<'a, T: Send>(message: impl Future<Output = Result<T, tokio_postgres::Error>> + Send + 'a) -> Sent<'a, T> {
+    let mut message: Sent<'a, T> = Box::pin(maybe_done(message.boxed()));
+    let _ = message.as_mut().now_or_never();
+    message
+}
+
+fn post_text<'a>(client: &'a Object, text: Option<&'a str>) -> Option<Sent<'a, ()>> {
+    text.map(|text| post(client.batch_execute(text)))
+}
+
+fn post_statement<'a>(
+    client: &'a Object,
+    prepared: Option<&'a tokio_postgres::Statement>,
+    statement: &'a Statement,
+) -> Sent<'a, Option<RowStream>> {
+    let Some(prepared) = prepared else {
+        return post(async { client.batch_execute(&statement.text).await.map(|()| None) });
+    };
+    post(async move { client.query_raw(prepared, statement.parameters.iter().map(Bound)).await.map(Some) })
+}
+
+/// The rows of a statement, as far as they may be taken.
+async fn collect(budget: &mut Budget, sent: Sent<'_, Option<RowStream>>) -> Result<Rows, Fault> {
+    match settle(sent).await? {
+        Some(stream) => budget.collect(stream).await,
+        None => Ok(Rows::default()),
+    }
 }
 
 async fn send(
     client: &Object,
     budget: &mut Budget,
-    prepared: &[Option<tokio_postgres::Statement>],
+    prepared: &Prepared,
     statements: &[Statement],
-    around: Around,
-    position: Option<&tokio_postgres::Statement>,
-) -> Result<Vec<Rows>, Failed> {
-    let mut begin = around.begin.map(|text| Box::pin(maybe_done(client.batch_execute(text))));
-    let mut running: Vec<_> = prepared
-        .iter()
-        .zip(statements)
-        .map(|(prepared, statement)| {
-            Box::pin(maybe_done(async move {
-                match prepared {
-                    Some(prepared) => {
-                        client.query_raw(prepared, statement.parameters.iter().map(Bound)).await.map(Some)
-                    }
-                    None => client.batch_execute(&statement.text).await.map(|()| None),
-                }
-            }))
-        })
-        .collect();
-    let mut commit = (around.end != End::Open).then(|| Box::pin(maybe_done(client.batch_execute("commit"))));
-    let mut position = position.map(|statement| Box::pin(maybe_done(client.query_raw(statement, NO_PARAMETERS))));
+    around: Around<'_>,
+) -> Result<Answers, Failed> {
+    let commits = around.end != End::Open;
+    let position_asked = convoke_sql::position();
 
-    // The first poll of each writes its message: this loop is the order on the wire.
-    if let Some(begin) = &mut begin {
-        let _ = begin.as_mut().now_or_never();
-    }
-    for statement in &mut running {
-        let _ = statement.as_mut().now_or_never();
-    }
-    if let Some(commit) = &mut commit {
-        let _ = commit.as_mut().now_or_never();
-    }
-    if let Some(position) = &mut position {
-        let _ = position.as_mut().now_or_never();
-    }
+    let question_begin = post_text(client, around.question.map(|_| BEGIN_QUESTION));
+    let question = around.question.map(|question| post_statement(client, prepared.question.as_ref(), question));
+    let question_end = post_text(client, around.question.map(|_| "commit"));
+    let locks = post_text(client, around.locks.map(|locks| locks.take.as_str()));
+    let begin = post_text(client, around.begin);
+    let running = prepared.statements.iter().zip(statements);
+    let running: Vec<_> =
+        running.map(|(prepared, statement)| post_statement(client, prepared.as_ref(), statement)).collect();
+    let commit = post_text(client, commits.then_some("commit"));
+    let unlock = post_text(client, around.locks.map(|_| UNLOCK));
+    let position = prepared.position.as_ref().map(|it| post_statement(client, Some(it), &position_asked));
 
-    if let Some(begin) = begin {
-        settle(begin).await.map_err(|error| (Step::Begin, error.into()))?;
+    let mut answers = Answers::default();
+    settle_all([question_begin]).await;
+    if let Some(question) = question {
+        // Whether the transaction happens does not hang on it, and so neither does what is said of that.
+        answers.question = collect(budget, question).await.ok();
     }
-    let mut results = Vec::with_capacity(running.len() + 1);
-    for (number, statement) in running.into_iter().enumerate() {
-        let step = Step::Statement(number);
-        let stream = settle(statement).await.map_err(|error| (step, error.into()))?;
-        results.push(match stream {
-            Some(stream) => budget.collect(stream).await.map_err(|fault| (step, fault))?,
-            None => Rows::default(),
-        });
+    settle_all([question_end]).await;
+    let transaction = async {
+        for opening in [locks, begin].into_iter().flatten() {
+            settle(opening).await.map_err(|error| (Step::Begin, Fault::from(error)))?;
+        }
+        for (number, statement) in running.into_iter().enumerate() {
+            answers.rows.push(collect(budget, statement).await.map_err(|fault| (Step::Statement(number), fault))?);
+        }
+        match commit {
+            Some(commit) => settle(commit).await.map_err(|error| (Step::Commit, Fault::from(error))),
+            None => Ok(()),
+        }
+    };
+    if let Err((step, fault)) = transaction.await {
+        // An answer that failed is no reason to leave those behind it on their way: the connection is used again. One that
+        // nobody takes any more is, and the connection is closed.
+        if matches!(fault, Fault::Postgres(_)) {
+            settle_all([unlock]).await;
+        }
+        return Err(Failed { step, fault, question: answers.question });
     }
-    if let Some(commit) = commit {
-        settle(commit).await.map_err(|error| (Step::Commit, error.into()))?;
+    // The commit has happened: what is lost from here on cannot make it fail.
+    settle_all([unlock]).await;
+    if let Some(position) = position
+        && let Ok(rows) = collect(budget, position).await
+        && let Some(row) = rows.first()
+    {
+        answers.position = row.get::<PgLsn>(0).ok().map(u64::from);
     }
-    if let Some(position) = position {
-        let stream = settle(position).await.map_err(|error| (Step::Position, error.into()))?;
-        results.push(budget.collect(stream).await.map_err(|fault| (Step::Position, fault))?);
-    }
-    Ok(results)
+    Ok(answers)
 }
 
-const NO_PARAMETERS: [Bound<'static>; 0] = [];
+/// Waits for what cannot fail but with all that comes behind it.
+async fn settle_all<const N: usize>(messages: [Option<Sent<'_, ()>>; N]) {
+    for message in messages.into_iter().flatten() {
+        let _ = settle(message).await;
+    }
+}
 
-async fn settle<T, F>(mut future: std::pin::Pin<Box<MaybeDone<F>>>) -> Result<T, tokio_postgres::Error>
-where
-    F: Future<Output = Result<T, tokio_postgres::Error>>,
-{
-    future.as_mut().await;
-    future.as_mut().take_output().expect("a future that was awaited and not taken before has its output")
+async fn settle<T>(mut message: Sent<'_, T>) -> Result<T, tokio_postgres::Error> {
+    message.as_mut().await;
+    message.as_mut().take_output().expect("a future that was awaited and not taken before has its output")
 }
 
 pub(crate) fn unavailable(error: &PoolError) -> DatabaseError {

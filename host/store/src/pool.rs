@@ -1,6 +1,7 @@
 //! The connections of a host.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,14 @@ use convoke_documents::Project;
 use convoke_model::{Code, CursorKey, DatabaseError, Failure, Limits, Table, Tables};
 use convoke_postgres::{Config, Tls};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::PgLsn;
 
 use crate::StoreError;
 use crate::call::{CallDatabase, CallOptions};
-use crate::error::{Phase, explain};
+use crate::error::explain;
 use crate::pipeline::unavailable;
+use crate::row_locks::Contended;
 use crate::rows::Rooms;
 use crate::sessions::{Hook, HookError, Object, Pool, Sessions};
 use convoke_model::chain;
@@ -52,6 +55,10 @@ pub(crate) struct Inner {
     /// For the rows that calls read.
     pub(crate) rooms: Rooms,
     pub(crate) sql: bool,
+    /// Whether the database takes no writes, as the newest connection found it: a standby, or closed to them.
+    pub(crate) read_only: Arc<AtomicBool>,
+    /// Rows that writers queue for.
+    pub(crate) contended: Contended,
     /// When a scan of a table was last looked into.
     scans: Mutex<HashMap<String, Instant>>,
     /// What makes a session ours again, after SQL of a function's own.
@@ -80,13 +87,16 @@ impl Store {
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let wait = Duration::from_millis(limits.queue_ms_max);
-        let pool = build(sessions(), connections_max, wait, settings.clone())?;
-        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, settings.clone())?;
-        let positions = build(sessions(), 1, wait, settings)?;
-        let scans = Mutex::default();
+        let setup = Setup { settings: settings.into(), read_only: Arc::default() };
+        let pool = build(sessions(), connections_max, wait, &setup)?;
+        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, &setup)?;
+        let positions = build(sessions(), 1, wait, &setup)?;
+        let (contended, scans, read_only) = (Contended::default(), Mutex::default(), setup.read_only);
         let rooms = Rooms::new(&limits);
         let project = Arc::new(Project { name: project, limits, cursor_key });
-        Ok(Self { inner: Arc::new(Inner { pool, held, positions, tls, project, rooms, sql, scans, restore }) })
+        let inner =
+            Inner { pool, held, positions, tls, project, rooms, sql, read_only, contended, scans, restore };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The database as one run of a function sees it. Nothing is asked of Postgres until the function asks.
@@ -110,8 +120,8 @@ impl Store {
     pub async fn log_position(&self, deadline: Instant) -> Result<u64, DatabaseError> {
         let asked = async {
             let client = self.inner.positions.get().await.map_err(|error| unavailable(&error))?;
-            let failed = |error| explain(&error, Phase::BeforeCommit);
-            let statement = client.prepared("select pg_current_wal_insert_lsn()").await.map_err(failed)?;
+            let failed = |error| explain(&error);
+            let statement = client.prepared(&convoke_sql::position().text).await.map_err(failed)?;
             let row = client.query_one(&statement, &[]).await.map_err(failed)?;
             row.try_get::<_, PgLsn>(0).map(u64::from).map_err(failed)
         };
@@ -124,6 +134,11 @@ impl Store {
     /// The room that is taken for rows of calls, in bytes; it is never more than `host_read_bytes_max`.
     pub fn read_bytes_held(&self) -> usize {
         self.inner.rooms.held_bytes()
+    }
+
+    /// Whether the database takes no writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.inner.read_only.load(Relaxed)
     }
 
     /// Closes the idle connections, and the others as they come back.
@@ -171,24 +186,46 @@ impl Store {
     }
 }
 
+/// What a new connection is told, and tells.
+#[derive(Clone)]
+struct Setup {
+    settings: Arc<str>,
+    read_only: Arc<AtomicBool>,
+}
+
+impl Setup {
+    async fn begin(&self, client: &tokio_postgres::Client) -> Result<(), tokio_postgres::Error> {
+        // Before the settings, which make reading the default.
+        let asked = client.simple_query("show default_transaction_read_only; show in_hot_standby").await?;
+        let is_on =
+            |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"));
+        self.read_only.store(asked.iter().any(is_on), Relaxed);
+        client.batch_execute(&self.settings).await
+    }
+}
+
 fn build(
     sessions: Sessions,
     max: usize,
     wait: Duration,
-    settings: String,
+    setup: &Setup,
 ) -> Result<Pool, deadpool_postgres::BuildError> {
+    let setup = setup.clone();
     Pool::builder(sessions)
         .max_size(max)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(wait))
         .create_timeout(Some(Duration::from_secs(10)))
         .post_create(Hook::async_fn(move |client, _| {
-            let settings = settings.clone();
-            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
+            let setup = setup.clone();
+            Box::pin(async move { setup.begin(client).await.map_err(HookError::Backend) })
         }))
         .build()
 }
 
+/// What is sent without a transaction reads, and is one of its own: serialisable, so that a query sees nothing that no serial
+/// order of the mutations has. Where no mutation is running that costs nothing.
+///
 /// A statement must not outlive its call for long, nor a lost transaction hold its locks. `jit` costs milliseconds
 /// on a plan that runs for microseconds.
 ///
@@ -197,8 +234,10 @@ fn build(
 fn session_settings(limits: &Limits, project: &str) -> String {
     let milliseconds = limits.call_ms_max;
     format!(
-        "set statement_timeout = {milliseconds}; set idle_in_transaction_session_timeout = {}; set jit = off; \
-         set extra_float_digits = 1; set search_path = {}",
+        "select set_config('default_transaction_isolation', \
+         case when pg_is_in_recovery() then 'repeatable read' else 'serializable' end, false); \
+         set default_transaction_read_only = on; set statement_timeout = {milliseconds}; \
+         set idle_in_transaction_session_timeout = {}; set jit = off; set extra_float_digits = 1; set search_path = {}",
         milliseconds * 2,
         convoke_sql::quote_identifier(project)
     )

@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+use convoke_model::{Code, DatabaseError, Failure, Outcome};
+use convoke_sql::Statement;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use crate::rows::Row;
+
+/// A larger result is not kept: a client that sends a mutation again is told that it was done, and not what it gave. Receipts
+/// are kept for two weeks, so that they should not outweigh the documents.
+pub const RECEIPT_RESULT_BYTES_MAX: usize = 64 << 10;
 
 /// Under which a mutation leaves a receipt: what it was, and what it returned. A call with the receipt's scope and key
 /// is the same call sent again if its digest is the same, and somebody's mistake if it is not.
@@ -33,6 +41,32 @@ impl Receipt {
             digest.update(part);
         }
         digest.finalize().into()
+    }
+
+    /// Looks for the receipt of the same call sent before.
+    pub(crate) fn find(&self, project: &str) -> Statement {
+        convoke_sql::find_receipt(project, &self.scope, &self.key)
+    }
+
+    pub(crate) fn leave(&self, project: &str, result: &str) -> Statement {
+        let result = (result.len() <= RECEIPT_RESULT_BYTES_MAX).then_some(result);
+        convoke_sql::leave_receipt(project, &self.scope, &self.key, self.digest, result)
+    }
+
+    /// What a receipt says of this call: its result, or why it has none. `row` is one of [`Self::find`].
+    pub(crate) fn read(&self, row: &Row) -> Result<Result<String, Failure>, DatabaseError> {
+        let (digest, result): (Option<&[u8]>, Option<String>) = (row.get(0)?, row.get(1)?);
+        if digest.is_some_and(|digest| *digest != self.digest) {
+            let words = "this key was used for another call before: a key is for one function with the same arguments";
+            return Ok(Err(Failure::caller(Code::IdempotencyMismatch, words)));
+        }
+        Ok(result.ok_or_else(|| {
+            let words = format!(
+                "the mutation was done when it was sent before; what it returned was over {RECEIPT_RESULT_BYTES_MAX} bytes and \
+                 was not kept"
+            );
+            Failure::function(Code::ResultLimit, words).with_outcome(Outcome::Done)
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Deleting what mutations returned to clients that will not ask any more.
 
+use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
 use crate::parameters::Bound;
@@ -20,12 +21,20 @@ impl Store {
     /// # Errors
     /// When Postgres refuses or cannot be reached.
     pub async fn expire_receipts(&self, rows_max: u16) -> Result<Expired, StoreError> {
-        let client = self.connection().await?;
+        let mut client = self.connection().await?;
         let statement = convoke_sql::expire_receipts(rows_max.into());
         let failed = |source| StoreError::Statement { statement: statement.text.clone(), source };
         let bound: Vec<Bound<'_>> = statement.parameters.iter().map(Bound).collect();
         let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        let row = client.query_one(&statement.text, &bound).await.map_err(failed)?;
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::ReadCommitted)
+            .read_only(self.is_read_only())
+            .start()
+            .await;
+        let transaction = transaction.map_err(failed)?;
+        let row = transaction.query_one(&statement.text, &bound).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
         let rows: Option<i64> = row.try_get(0).map_err(failed)?;
         Ok(rows.map_or(Expired::Busy, |rows| Expired::Rows(rows.unsigned_abs())))
     }

@@ -12,7 +12,7 @@ use tokio_postgres::RowStream;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use crate::error::{Fault, Phase, explain};
+use crate::error::{Fault, explain};
 use crate::parameters::JsonText;
 
 /// The unit in which room is counted: a semaphore's permits are 32 bits wide.
@@ -131,7 +131,7 @@ fn units(bytes: usize) -> u32 {
 
 impl Row {
     pub(crate) fn get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, DatabaseError> {
-        self.0.try_get(column).map_err(|error| explain(&error, Phase::BeforeCommit))
+        self.0.try_get(column).map_err(|error| explain(&error))
     }
 }
 

@@ -54,9 +54,10 @@ pub(crate) struct Turn {
     held: OwnedMutexGuard<Held>,
 }
 
-/// A snapshot that nobody reads for a while is no leak, as other idle transactions would be.
+/// A snapshot that nobody reads for a while is no leak, as other idle transactions would be. Deferrable: it is taken at a moment
+/// from which on reading it concerns no other transaction, however long it is held. That waits for mutations that are running.
 const BEGIN_HELD: &str =
-    "begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = '2min'";
+    "begin isolation level serializable read only deferrable; set local idle_in_transaction_session_timeout = '2min'";
 
 impl Store {
     /// Takes a snapshot for readers that are still to come; it is theirs until the last clone is dropped. Few are to be
@@ -69,11 +70,11 @@ impl Store {
         let failed = |broken: Broken| broken.error;
         let mut connection = Connection::open_held(self, deadline).await?;
         // The position comes first: whatever committed before it is in the snapshot.
-        let mut rows = connection.round_trip(&[convoke_sql::position()], Around::default()).await.map_err(failed)?;
+        let mut rows = connection.round_trip(&[convoke_sql::position()], Around::default()).await.map_err(failed)?.rows;
         let row = rows.pop().unwrap_or_default();
         let lsn = row.first().ok_or_else(nothing)?.get::<PgLsn>(0)?.into();
         let begin = Around { begin: Some(BEGIN_HELD), ..Around::default() };
-        let mut rows = connection.round_trip(&[convoke_sql::snapshot()], begin).await.map_err(failed)?;
+        let mut rows = connection.round_trip(&[convoke_sql::snapshot()], begin).await.map_err(failed)?.rows;
         let row = rows.pop().unwrap_or_default();
         let snapshot: String = row.first().ok_or_else(nothing)?.get(0)?;
         let taken = Taken { snapshot: snapshot.clone(), lsn };

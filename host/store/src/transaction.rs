@@ -12,20 +12,25 @@ use uuid::Uuid;
 use crate::Store;
 use crate::error::{Fault, Writes};
 use crate::parameters::JsonParameter;
-use crate::pipeline::{Around, Broken, Connection, End, Step};
+use crate::pipeline::{Answers, Around, Broken, Connection, End, Step};
+use crate::receipt::Receipt;
+use crate::row_locks::LockedRow;
 use crate::rows::{Budget, Rows};
 use crate::sessions::Object;
 use crate::snapshot::{SharedSnapshot, Taken, Turn};
+
+/// How often a transaction that has read nothing is sent before the call is told of a conflict, and pauses.
+const SENDS_MAX: u32 = 3;
 
 /// What a transaction becomes with its first statement.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
     /// One statement outside of a transaction, which is a snapshot of its own.
     Single,
-    /// Read-only, at repeatable read.
+    /// Read-only.
     Snapshot(View),
-    /// Serialisable. `position`: whether to ask where in the log the commit lies.
-    Serial { position: bool },
+    /// Serialisable. `position`: whether to ask where in the log the commit lies. `receipt`: under which it happens once.
+    Serial { position: bool, receipt: Option<Receipt> },
 }
 
 /// What a snapshot is for besides its results.
@@ -50,6 +55,16 @@ pub(crate) struct Transaction {
     savepoints: Vec<u32>,
     savepoint_last: u32,
     seen: Seen,
+    earlier: Earlier,
+}
+
+/// Whether the same call was sent before and is done: what its receipt says.
+#[derive(Debug)]
+enum Earlier {
+    /// Not asked yet.
+    Unknown,
+    None,
+    Found(Result<String, Failure>),
 }
 
 /// Where a transaction stands.
@@ -99,8 +114,12 @@ enum Direction {
 
 impl Transaction {
     pub(crate) fn new(store: Store, kind: Kind, deadline: Instant) -> Self {
-        let seen = Seen::default();
-        Self { store, deadline, kind, state: State::Idle, savepoints: Vec::new(), savepoint_last: 0, seen }
+        let earlier = match &kind {
+            Kind::Serial { receipt: Some(receipt), .. } if !receipt.fresh => Earlier::Unknown,
+            _ => Earlier::None,
+        };
+        let (seen, state) = (Seen::default(), State::Idle);
+        Self { store, deadline, kind, state, savepoints: Vec::new(), savepoint_last: 0, seen, earlier }
     }
 
     /// Whether somebody wants to know when what is read changes.
@@ -223,14 +242,40 @@ impl Transaction {
         if matches!(self.state, State::Aborted { reached, .. } if self.savepoints.len() >= reached) {
             return Ok(());
         }
-        self.send(packet, End::Open, Direction::Back).await.map(drop)
+        self.send(&packet, End::Open, Direction::Back).await.map(drop)
+    }
+
+    /// What the receipt of the same call, sent before, says, as far as it was asked for: its result, or why there is none.
+    pub(crate) fn earlier(&mut self) -> Option<Result<String, Failure>> {
+        match std::mem::replace(&mut self.earlier, Earlier::None) {
+            Earlier::Found(result) => Some(result),
+            other => {
+                self.earlier = other;
+                None
+            }
+        }
+    }
+
+    /// Asks for the receipt of the same call, sent before, where no statement has yet. Ends the transaction.
+    pub(crate) async fn ask_earlier(&mut self) -> Result<(), DatabaseError> {
+        let Kind::Serial { receipt: Some(receipt), .. } = &self.kind else { return Ok(()) };
+        if !matches!(self.earlier, Earlier::Unknown) {
+            return Ok(());
+        }
+        let question = receipt.find(&self.store.inner.project.name);
+        self.state = State::Over;
+        let mut connection = Connection::open(&self.store, self.deadline).await?;
+        let around = Around { question: Some(&question), ..Around::default() };
+        let answers = connection.round_trip(&[], around).await.map_err(|broken| broken.error)?;
+        let nothing = || Failure::system(Code::Overloaded, "the database does not tell whether this was done before");
+        self.note_earlier(Some(answers.question.ok_or_else(nothing)?))
     }
 
     /// Makes the writes happen, those of the packet too, all of them or none.
     pub(crate) async fn commit(&mut self, packet: Packet) -> Result<(), DatabaseError> {
         let end = match self.kind {
-            Kind::Serial { position: true } => End::CommitAndPosition,
-            Kind::Serial { position: false } | Kind::Single | Kind::Snapshot(_) => End::Commit,
+            Kind::Serial { position: true, .. } => End::CommitAndPosition,
+            Kind::Serial { position: false, .. } | Kind::Single | Kind::Snapshot(_) => End::Commit,
         };
         match std::mem::replace(&mut self.state, State::Over) {
             State::Aborted { .. } => Err(DatabaseError::Failed(Failure::function(
@@ -238,9 +283,12 @@ impl Transaction {
                 "the function went on after the database had refused a statement: nothing was written",
             ))),
             State::Idle if packet.statements.is_empty() => Ok(()),
-            state @ (State::Idle | State::Serial(_)) => {
+            State::Idle => self.commit_alone(&packet, end).await,
+            state @ State::Serial(_) => {
                 self.state = state;
-                self.send(packet, end, Direction::On).await.map(drop)
+                self.send(&packet, end, Direction::On).await?;
+                self.find_position(end).await;
+                Ok(())
             }
             State::Snapshot(connection, Some(turn)) => {
                 turn.give_back(connection);
@@ -254,17 +302,53 @@ impl Transaction {
             State::InFlight => Err(Failure::internal("a commit beside a statement that is on its way").into()),
         }
     }
+
+    /// A transaction that has read nothing is the same whatever it meets, so it can be sent again as it is. It knows its rows:
+    /// after a conflict it queues for them.
+    async fn commit_alone(&mut self, packet: &Packet, end: End) -> Result<(), DatabaseError> {
+        for attempt in 1.. {
+            self.state = State::Idle;
+            match self.send(packet, end, Direction::On).await {
+                Err(DatabaseError::Conflict) if !matches!(self.earlier, Earlier::Found(_)) => {
+                    self.store.inner.contended.note(&locked(packet));
+                    if attempt >= SENDS_MAX || packet.rows.is_empty() {
+                        return Err(DatabaseError::Conflict);
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(_) => break,
+            }
+        }
+        self.find_position(end).await;
+        Ok(())
+    }
+
+    /// Asks for the position again, where the answer was lost behind a commit that happened.
+    async fn find_position(&mut self, end: End) {
+        if end != End::CommitAndPosition || self.seen.lsn.is_some() {
+            return;
+        }
+        let asked = async {
+            let mut connection = Connection::open(&self.store, self.deadline).await?;
+            let around = Around { end: End::CommitAndPosition, ..Around::default() };
+            connection.round_trip(&[], around).await.map_err(|broken| broken.error)
+        };
+        match asked.await {
+            Ok(answers) => self.seen.lsn = answers.position,
+            Err(error) => tracing::warn!(?error, "where a commit lies in the log is not known"),
+        }
+    }
 }
 
 impl Transaction {
-    async fn send(&mut self, packet: Packet, end: End, direction: Direction) -> Result<Vec<Rows>, DatabaseError> {
+    async fn send(&mut self, packet: &Packet, end: End, direction: Direction) -> Result<Vec<Rows>, DatabaseError> {
         let mut lent = self.lend(direction).await?;
-        match self.send_on(&mut lent, &packet, end).await {
+        match self.send_on(&mut lent, packet, end).await {
             Ok(results) => {
                 self.take_back(lent, end);
                 Ok(results)
             }
-            Err(broken) => Err(self.refused(lent, &packet, end, broken)),
+            Err(broken) => Err(self.refused(lent, packet, end, broken)),
         }
     }
 
@@ -310,30 +394,62 @@ impl Transaction {
         let begin = match &self.kind {
             _ if lent.begun => None,
             Kind::Single => None,
-            Kind::Snapshot(_) => Some("begin isolation level repeatable read read only"),
-            // What commutes needs no snapshot: it waits for the row's lock, and does not conflict.
-            Kind::Serial { .. } if end != End::Open && packet.commutes => Some("begin isolation level read committed"),
-            Kind::Serial { .. } => Some("begin isolation level serializable"),
+            // As the session's settings say: read only, and serialisable.
+            Kind::Snapshot(_) => Some("begin"),
+            // A write is refused then, in Postgres' words.
+            Kind::Serial { .. } if self.store.is_read_only() => Some("begin"),
+            Kind::Serial { .. } => Some("begin isolation level serializable read write"),
         };
-        let around = Around { begin, end };
-        let mut results = if begin.is_some() && self.is_noted() {
+        let alone = begin.is_some() && end != End::Open;
+        let locks = if alone { self.store.inner.contended.locks(&locked(packet)) } else { None };
+        let question = match (&self.kind, &self.earlier) {
+            (Kind::Serial { receipt: Some(receipt), .. }, Earlier::Unknown) => {
+                Some(receipt.find(&self.store.inner.project.name))
+            }
+            _ => None,
+        };
+        let around = Around { question: question.as_ref(), locks: locks.as_ref(), begin, end };
+        let asks_snapshot = begin.is_some() && self.is_noted();
+        let sent = if asks_snapshot {
             let statements: Vec<Statement> =
                 std::iter::once(convoke_sql::snapshot()).chain(packet.statements.iter().cloned()).collect();
-            let mut results = lent.connection.round_trip(&statements, around).await?;
-            let snapshot = results.remove(0);
-            self.take_snapshot(lent, &snapshot).map_err(|error| Broken { step: Step::Begin, error })?;
-            results
+            lent.connection.round_trip(&statements, around).await
         } else {
-            lent.connection.round_trip(&packet.statements, around).await?
+            lent.connection.round_trip(&packet.statements, around).await
+        };
+        let broken = |error| Broken { step: Step::Begin, error, question: None };
+        let Answers { mut rows, question, position } = match sent {
+            Ok(answers) => answers,
+            Err(mut failed) => {
+                self.note_earlier(failed.question.take()).map_err(broken)?;
+                return Err(failed);
+            }
         };
         lent.begun = true;
-        if end == End::CommitAndPosition
-            && let Some(row) = results.pop().unwrap_or_default().first()
-        {
-            let lsn = row.get::<PgLsn>(0).map_err(|error| Broken { step: Step::Position, error })?;
-            self.seen.lsn = Some(lsn.into());
+        self.seen.lsn = position.or(self.seen.lsn);
+        if asks_snapshot {
+            let snapshot = rows.remove(0);
+            self.take_snapshot(lent, &snapshot).map_err(broken)?;
         }
-        Ok(results)
+        // What has committed has: there was no receipt before it.
+        if end == End::Open {
+            self.note_earlier(question).map_err(broken)?;
+        }
+        Ok(rows)
+    }
+
+    /// Notes the answer to the question after an earlier receipt.
+    ///
+    /// # Errors
+    /// Where there is one: the run has lost against itself.
+    fn note_earlier(&mut self, rows: Option<Rows>) -> Result<(), DatabaseError> {
+        let (Kind::Serial { receipt: Some(receipt), .. }, Some(rows)) = (&self.kind, rows) else { return Ok(()) };
+        let Some(row) = rows.first() else {
+            self.earlier = Earlier::None;
+            return Ok(());
+        };
+        self.earlier = Earlier::Found(receipt.read(row)?);
+        Err(DatabaseError::Conflict)
     }
 
     fn take_snapshot(&mut self, lent: &mut Lent, rows: &Rows) -> Result<(), DatabaseError> {
@@ -394,12 +510,12 @@ impl Source for Transaction {
         if packet.statements.is_empty() {
             return Ok(());
         }
-        self.send(packet, End::Open, Direction::On).await.map(drop)
+        self.send(&packet, End::Open, Direction::On).await.map(drop)
     }
 
     async fn read(&mut self, mut packet: Packet, read: Statement) -> Result<Rows, DatabaseError> {
         packet.statements.push(read);
-        Ok(self.send(packet, End::Open, Direction::On).await?.pop().unwrap_or_default())
+        Ok(self.send(&packet, End::Open, Direction::On).await?.pop().unwrap_or_default())
     }
 
     async fn read_kept(&mut self, table: &Table, read: Statement) -> Result<Rows, DatabaseError> {
@@ -438,12 +554,17 @@ impl Source for Transaction {
     }
 }
 
+/// The rows of a packet, by the numbers of their locks.
+fn locked(packet: &Packet) -> Vec<LockedRow> {
+    packet.rows.iter().copied().map(LockedRow::of).collect()
+}
+
 /// The number of the first statement that was not executed.
 fn first_failed(step: Step, packet: &Packet) -> usize {
     match step {
         Step::Prepare | Step::Begin => 0,
         Step::Statement(number) => number,
-        Step::Commit | Step::Position => packet.statements.len(),
+        Step::Commit => packet.statements.len(),
     }
 }
 

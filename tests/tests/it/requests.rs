@@ -11,13 +11,13 @@ use crate::harness::{TestHost, run};
 
 /// Results of several ages, of this project and of another one, which has no host.
 async fn make(psql: &Client, project: &str, days: u32, count: i32) {
-    let make = "insert into convoke.requests (project, session, request, result, at) \
+    let make = "insert into convoke.receipts (project, scope, key, result, at) \
          select $1, gen_random_uuid(), n, '{}', now() - make_interval(days => $2, mins => n) from generate_series(1, $3) n";
     psql.execute(make, &[&project, &days.cast_signed(), &count]).await.expect("results");
 }
 
 async fn count(psql: &Client) -> i64 {
-    psql.query_one("select count(*) from convoke.requests", &[]).await.expect("a count").get(0)
+    psql.query_one("select count(*) from convoke.receipts", &[]).await.expect("a count").get(0)
 }
 
 #[test]
@@ -49,7 +49,8 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
         let (psql, connection) = admin.connect().await.expect("a connection");
         tokio::spawn(connection);
         // As a host from before migrations left it.
-        let before = "drop function convoke.forget; drop table convoke.migrations";
+        let before = "drop function convoke.forget, convoke.find_receipt, convoke.leave_receipt; \
+                      drop table convoke.receipts, convoke.migrations";
         psql.batch_execute(before).await.expect("an older schema");
         let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("upgraded");
         assert!(provisioned.role.is_some(), "the project's role may delete");
@@ -64,7 +65,7 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
         .expect("a store");
         make(&psql, "demo", 14, 25).await;
         assert_eq!(store.expire_receipts(10).await.expect("a batch"), Expired::Rows(10));
-        let oldest = "select max(request) from convoke.requests";
+        let oldest = "select max(key::bigint) from convoke.receipts";
         assert_eq!(psql.query_one(oldest, &[]).await.expect("a number").get::<_, i64>(0), 15, "the oldest go first");
 
         psql.batch_execute("begin; select convoke.forget(1)").await.expect("one that is at it");

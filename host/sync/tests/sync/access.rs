@@ -176,6 +176,7 @@ fn two_databases_of_a_server_have_roles_of_their_own() {
             app.batch_execute("select convoke.remember('demo', gen_random_uuid(), 1, 'done')").await.expect("its own");
             refused(&app, "select convoke.remember('other', gen_random_uuid(), 1, 'done')").await;
             refused(&app, "select * from convoke.requests").await;
+            refused(&app, "select * from convoke.receipts").await;
         }
     });
 }
