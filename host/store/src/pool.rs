@@ -94,8 +94,7 @@ impl Store {
         let (contended, scans, read_only) = (Contended::default(), Mutex::default(), setup.read_only);
         let rooms = Rooms::new(&limits);
         let project = Arc::new(Project { name: project, limits, cursor_key });
-        let inner =
-            Inner { pool, held, positions, tls, project, rooms, sql, read_only, contended, scans, restore };
+        let inner = Inner { pool, held, positions, tls, project, rooms, sql, read_only, contended, scans, restore };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -204,12 +203,7 @@ impl Setup {
     }
 }
 
-fn build(
-    sessions: Sessions,
-    max: usize,
-    wait: Duration,
-    setup: &Setup,
-) -> Result<Pool, deadpool_postgres::BuildError> {
+fn build(sessions: Sessions, max: usize, wait: Duration, setup: &Setup) -> Result<Pool, deadpool_postgres::BuildError> {
     let setup = setup.clone();
     Pool::builder(sessions)
         .max_size(max)

@@ -52,6 +52,35 @@ fn every_answer_says_which_call_it_is_of_and_which_version_answered() {
 }
 
 #[test]
+fn a_key_makes_a_mutation_happen_once_in_both_forms() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let args = json!({ "channel": "x", "author": "Ada", "body": "once" });
+        let convex = json!({ "path": "messages:send", "args": args, "format": "json" }).to_string();
+        let args = args.to_string();
+        let key = [("idempotency-key", "order 66")];
+        let (_, _, first) = host.send_with(Method::POST, "/api/mutation/messages:send", &key, &args).await;
+        let (_, _, again) = host.send_with(Method::POST, "/api/mutation/messages:send", &key, &args).await;
+        let (_, _, convex) = host.send_with(Method::POST, "/api/mutation", &key, &convex).await;
+        assert_eq!(first["ok"], true, "{first}");
+        assert_eq!(first, again);
+        assert_eq!(convex["value"], first["data"], "{convex}");
+        let list = host.query("messages:list", json!({ "channel": "x" })).await;
+        assert_eq!(list.data().as_array().map(Vec::len), Some(1));
+
+        let other = json!({ "channel": "x", "author": "Ada", "body": "another" }).to_string();
+        let (status, _, body) = host.send_with(Method::POST, "/api/mutation/messages:send", &key, &other).await;
+        assert_eq!((status, body["error"]["code"].as_str()), (409, Some("IDEMPOTENCY_MISMATCH")), "{body}");
+        let bad = "x".repeat(256);
+        for bad in ["", bad.as_str()] {
+            let key = [("idempotency-key", bad)];
+            let (status, _, body) = host.send_with(Method::POST, "/api/mutation/messages:send", &key, &args).await;
+            assert_eq!((status, body["error"]["code"].as_str()), (400, Some("INVALID_ARGS")), "{body}");
+        }
+    });
+}
+
+#[test]
 fn a_failure_of_the_system_says_what_became_of_the_call() {
     run(async {
         let limits = Limits { calls_max: 1, ..Limits::default() };

@@ -7,6 +7,7 @@ mod clocks;
 mod database;
 mod documents;
 mod door;
+mod faults;
 mod harness;
 mod histories;
 mod hostile;

@@ -228,3 +228,10 @@ fn mark_once_read(ctx: &MutationCtx, name: String) -> Result<()> {
     ctx.db().insert(&List { name, values: vec![i64::try_from(there).unwrap_or_default()] })?;
     Ok(())
 }
+
+/// The same, with a result of this size.
+#[mutation]
+fn mark_largely(ctx: &MutationCtx, name: String, bytes: usize) -> Result<String> {
+    ctx.db().insert(&List { name, values: Vec::new() })?;
+    Ok("x".repeat(bytes))
+}

@@ -1,0 +1,189 @@
+//! The connection to Postgres is cut, or stands still, at every step of a commit: whatever a client is told is what happened.
+//!
+//! A proxy stands between host and Postgres and knows the protocol's messages. From the message on that begins a mutation's
+//! transaction it counts, and strikes once: after so many messages of the host, which Postgres gets, or after so many answers,
+//! which the host gets. The steps are taken one after another until the transaction has no more of them.
+
+mod proxy;
+
+use std::time::Duration;
+
+use convoke_local_postgres::testing::TestCluster;
+use convoke_model::Limits;
+use proxy::{Fault, Point, Proxy};
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use crate::harness::{TestHost, run};
+use crate::socket_client::{SocketClient, Told};
+
+/// Long enough for a call that nothing happens to.
+const CALL_MS_MAX: u64 = 700;
+/// More steps than a transaction has.
+const STEPS_MAX: usize = 100;
+
+struct Scene {
+    host: TestHost,
+    proxy: Proxy,
+    psql: Client,
+}
+
+impl Scene {
+    async fn set(name: &str) -> Self {
+        let cluster = TestCluster::shared().await.expect("a Postgres");
+        let postgres = cluster.create_database(name).await.expect("a database");
+        let proxy = Proxy::start(&postgres).await;
+        let host = TestHost::on(proxy.config(), &["histories"], |config| {
+            config.limits = Limits { call_ms_max: CALL_MS_MAX, ..Limits::default() };
+            config.connections_max = 2;
+        })
+        .await;
+        let (psql, connection) = postgres.connect().await.expect("a connection");
+        tokio::spawn(connection);
+        Self { host, proxy, psql }
+    }
+
+    /// How often the mutation has happened, once nothing of it is on its way any more.
+    async fn count(&self, name: &str) -> i64 {
+        self.proxy.until_quiet().await;
+        let count = "select count(*) from demo.lists where data->>'name' = $1";
+        self.psql.query_one(count, &[&name]).await.expect("a count").get(0)
+    }
+}
+
+/// Each step from both sides, until one is not reached.
+async fn at_every_step(name: &str, fault: Fault, mut check: impl AsyncFnMut(&Scene, &str)) {
+    let scene = Scene::set(name).await;
+    // What is prepared once is prepared.
+    for function in ["mark", "mark_once_read"] {
+        let _ = scene.host.mutation(&format!("histories:{function}"), json!({ "name": "first" })).await;
+    }
+    for side in [Point::AfterSent as fn(usize) -> Point, Point::AfterAnswered] {
+        let mut struck = 0;
+        for step in 0..STEPS_MAX {
+            scene.proxy.arm(side(step), fault);
+            let mark = format!("{:?}", side(step));
+            check(&scene, &mark).await;
+            if !scene.proxy.disarm() {
+                break;
+            }
+            struck += 1;
+        }
+        assert!((5..STEPS_MAX - 1).contains(&struck), "{struck} steps");
+    }
+}
+
+/// A call without a key: what its answer says is so.
+async fn without_key(scene: &Scene, function: &str, mark: &str) {
+    let answer = scene.host.mutation(&format!("histories:{function}"), json!({ "name": mark })).await;
+    let count = scene.count(mark).await;
+    let outcome = &answer.body["error"]["details"]["outcome"];
+    match (answer.status, outcome.as_str()) {
+        (200, _) => assert_eq!(count, 1, "{mark}: {answer:?}"),
+        (_, Some("unknown")) => {
+            assert_eq!((answer.status, answer.code()), (504, "UNKNOWN_OUTCOME"), "{mark}: {answer:?}");
+            assert!(count <= 1, "{mark}: {count} times");
+        }
+        (_, Some("undone" | "not_begun")) => assert_eq!(count, 0, "{mark}: {answer:?}"),
+        _ => panic!("{mark}: {answer:?}"),
+    }
+}
+
+/// A call of a session, which is sent again until it is answered: it happens once.
+async fn with_key(scene: &Scene, function: &str, mark: &str) {
+    let mut client = SocketClient::new(&scene.host);
+    let (path, args) = (format!("histories:{function}"), json!({ "name": mark }));
+    let mut told = client.mutate_once(&path, &args).await;
+    let mut times = 0;
+    while told != Told::Value(Value::Null) {
+        if let Told::Error(words) = &told {
+            assert!(words.contains("not known"), "{mark}: {words}");
+        }
+        times += 1;
+        assert!(times < 50, "{mark}: {told:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        client.disconnect();
+        told = client.again(&path, &args).await;
+    }
+    assert_eq!(scene.count(mark).await, 1, "{mark}");
+}
+
+#[test]
+fn a_cut_without_a_key() {
+    run(at_every_step("faults_cut", Fault::Cut, async |scene, mark| {
+        without_key(scene, "mark", mark).await;
+    }));
+}
+
+#[test]
+fn a_cut_behind_a_reading() {
+    run(at_every_step("faults_cut_read", Fault::Cut, async |scene, mark| {
+        without_key(scene, "mark_once_read", mark).await;
+    }));
+}
+
+#[test]
+fn a_cut_with_a_key() {
+    run(at_every_step("faults_cut_key", Fault::Cut, async |scene, mark| {
+        with_key(scene, "mark", mark).await;
+    }));
+}
+
+#[test]
+fn a_cut_behind_a_reading_with_a_key() {
+    run(at_every_step("faults_cut_read_key", Fault::Cut, async |scene, mark| {
+        with_key(scene, "mark_once_read", mark).await;
+    }));
+}
+
+#[test]
+fn a_stall_without_a_key() {
+    run(at_every_step("faults_stall", Fault::Stall, async |scene, mark| {
+        without_key(scene, "mark", mark).await;
+    }));
+}
+
+#[test]
+fn a_stall_with_a_key() {
+    run(at_every_step("faults_stall_key", Fault::Stall, async |scene, mark| {
+        with_key(scene, "mark", mark).await;
+    }));
+}
+
+#[test]
+fn a_key_is_for_one_call() {
+    run(async {
+        let host = TestHost::start(&["histories"]).await;
+        let mut client = SocketClient::new(&host);
+        let args = json!({ "name": "a" });
+        assert_eq!(client.mutate_once("histories:mark", &args).await, Told::Value(Value::Null));
+        client.disconnect();
+        assert_eq!(client.again("histories:mark", &args).await, Told::Value(Value::Null), "the same, once");
+        client.disconnect();
+        let Told::Error(words) = client.again("histories:mark", &json!({ "name": "b" })).await else {
+            panic!("another call under the key of the first");
+        };
+        assert!(words.contains("this key was used for another call"), "{words}");
+        let names = "select array_agg(data->>'name') from demo.lists";
+        let names: Vec<String> = host.psql().await.query_one(names, &[]).await.expect("names").get(0);
+        assert_eq!(names, ["a"]);
+    });
+}
+
+#[test]
+fn a_result_that_is_too_large_is_not_kept() {
+    run(async {
+        let host = TestHost::start(&["histories"]).await;
+        let mut client = SocketClient::new(&host);
+        let args = json!({ "name": "a", "bytes": 70_000 });
+        let Told::Value(Value::String(text)) = client.mutate_once("histories:mark_largely", &args).await else {
+            panic!("a text");
+        };
+        assert_eq!(text.len(), 70_000);
+        client.disconnect();
+        let Told::Error(words) = client.again("histories:mark_largely", &args).await else { panic!("it is not kept") };
+        assert!(words.contains("was done when it was sent before"), "{words}");
+        let count = "select count(*) from demo.lists";
+        assert_eq!(host.psql().await.query_one(count, &[]).await.expect("a count").get::<_, i64>(0), 1);
+    });
+}
