@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 /// So few are not worth a look at which of them have gone.
 const GONE_LOOKED_FOR_FROM: usize = 1_024;
 
-/// Those who wait, by the position that each waits for. Whoever has given up is forgotten by itself: anybody may name a
+/// Those who wait, by the position that each waits for. Whoever has given up is dropped by itself: anybody may name a
 /// position that never comes.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_told_once() {
+    fn each_is_woken_once() {
         let mut waiting = Waiting::default();
         let [first, second] = [(); 2].map(|()| Arc::new(Notify::new()));
         waiting.add(120, &first);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_up_is_forgotten() {
+    fn who_gave_up_is_dropped() {
         let mut waiting = Waiting::default();
         let stays = Arc::new(Notify::new());
         waiting.add(u64::MAX, &stays);

@@ -218,9 +218,10 @@ fn event(name: &str, ts: u64, evaluation: &Arc<Evaluation>) -> VecDeque<Bytes> {
         Ok(data) => {
             let head = format!("event: result\nid: {ts}\ndata: {{\"name\":\"{name}\",\"ts\":{ts},\"data\":");
             // JSON has no line break of its own; a function's own formatting may.
-            let data = match data.contains(['\n', '\r']) {
-                true => data.replace(['\n', '\r'], " ").into(),
-                false => Bytes::from_owner(ResultText(Arc::clone(evaluation))),
+            let data = if data.contains(['\n', '\r']) {
+                data.replace(['\n', '\r'], " ").into()
+            } else {
+                Bytes::from_owner(ResultText(Arc::clone(evaluation)))
             };
             VecDeque::from([head.into(), data, Bytes::from_static(b"}\n\n")])
         }

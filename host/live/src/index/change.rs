@@ -1,4 +1,4 @@
-//! A write as the index is told of it, and why it concerned somebody.
+//! A write as the index takes it, and why it concerned somebody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,7 +26,7 @@ pub enum RowChange<'a> {
     Truncate { table: u32 },
     /// Something was written to a relation.
     Relation { schema: &'a str, name: &'a str },
-    /// What was written cannot be told: the feed has a gap. It concerns every subscription, whatever it read.
+    /// What was written is not known: the feed has a gap. It concerns every subscription, whatever it read.
     Everything,
 }
 
@@ -99,9 +99,9 @@ pub enum Reason {
     Truncated { table: u32 },
     /// It read this relation by SQL.
     Relation { schema: String, name: String },
-    /// What it read could not be told.
+    /// What it read is not known.
     ReadsEverything,
-    /// What was written could not be told.
+    /// What was written is not known.
     Gap,
 }
 

@@ -103,18 +103,15 @@ impl Drop for Round {
         }
         let rounds = Arc::clone(&self.rounds);
         rounds.queue.lock().break_off(self.pace);
-        match self.running.take() {
-            Some((due, key)) => {
-                tracing::error!(function = %key.path, "a run of a live query panicked");
-                let failure = rounds.failed(&key, Failure::internal("a run of a live query panicked"));
-                self.ran.push(Ran::new(due, key, failure, Arc::default(), rounds.retries));
-                self.deliver();
-            }
+        if let Some((due, key)) = self.running.take() {
+            tracing::error!(function = %key.path, "a run of a live query panicked");
+            let failure = rounds.failed(&key, Failure::internal("a run of a live query panicked"));
+            self.ran.push(Ran::new(due, key, failure, Arc::default(), rounds.retries));
+            self.deliver();
+        } else {
             // It was no run; what had been run is run again.
-            None => {
-                let ran = std::mem::take(&mut self.ran).into_iter();
-                rounds.queue.lock().put_back(ran.map(|ran| ran.due));
-            }
+            let ran = std::mem::take(&mut self.ran).into_iter();
+            rounds.queue.lock().put_back(ran.map(|ran| ran.due));
         }
         rounds.queue.lock().put_back(std::mem::take(&mut self.due).into_iter());
         rounds.enqueue([]);

@@ -197,7 +197,7 @@ fn what_a_result_shows_of_a_transaction_that_comes_after_it_holds_from_there() {
 }
 
 #[test]
-fn of_what_was_forgotten_the_id_still_counts() {
+fn of_what_is_not_kept_the_id_still_counts() {
     let mut state = streaming();
     let slow = subscribed(&mut state, "a");
     let begun = state.begun();
