@@ -148,8 +148,8 @@ impl Invoker {
     async fn kept_or_run(&self, mut run: Run<'_>, arguments: &Arguments<'_>) -> Ended {
         let Some(kept) = self.inner.kept.get() else { return run.query().await };
         let path = run.function.path().as_str();
-        let (at_least, deadline) = (run.caller.at_least, run.deadline);
-        match kept.find(Asked { path, args: &arguments.value, at_least, deadline }).await {
+        let (at_least, deadline, deployment) = (run.caller.at_least, run.deadline, run.deployment);
+        match kept.find(Asked { path, args: &arguments.value, deployment, at_least, deadline }).await {
             Lookup::Kept(result) => result.ended(),
             Lookup::Run => run.query().await,
             Lookup::Keep(keeper) => {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use convoke_deploy::Deployment;
 use convoke_model::{Failure, Observed};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub struct Asked<'a> {
     /// The function's canonical path.
     pub path: &'a str,
     pub args: &'a Value,
+    /// The one that a run would take. A result of it is not kept once another one serves.
+    pub deployment: &'a Arc<Deployment>,
     /// The result shows all that committed before this position, and all that had committed when it was asked for.
     pub at_least: u64,
     pub deadline: Instant,

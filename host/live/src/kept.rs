@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use convoke_deploy::Deployment;
 use convoke_invoke::{Asked, Keeper, KeptResult, KeptResults, Lookup, Ran};
 use convoke_model::Observed;
 use futures_util::future::BoxFuture;
@@ -58,7 +59,7 @@ impl Inner {
         if !self.seen.lock().saw(&key) {
             return Lookup::Run;
         }
-        self.begin(key).map_or(Lookup::Run, |running| Lookup::Keep(Box::new(running)))
+        self.begin(key, asked.deployment).map_or(Lookup::Run, |running| Lookup::Keep(Box::new(running)))
     }
 
     /// A result that holds at a position behind all that had committed when it was asked for.
@@ -93,8 +94,12 @@ impl Inner {
     }
 
     /// Begins a run that is to be kept; none where another one goes on, or nothing would tell when it is stale.
-    fn begin(self: &Arc<Self>, key: QueryKey) -> Option<Running> {
+    fn begin(self: &Arc<Self>, key: QueryKey, deployment: &Arc<Deployment>) -> Option<Running> {
         let mut state = self.state.lock();
+        // Another one may serve since the call came: its results are expired already, and this one's would outlive that.
+        if !Arc::ptr_eq(deployment, &self.deployments.current()) {
+            return None;
+        }
         let (entry, caller) = state.begin_kept(&key)?;
         let begun = state.begun();
         drop(state);

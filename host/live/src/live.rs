@@ -71,7 +71,7 @@ pub(crate) struct Inner {
     pub(crate) request: PositionRequest,
     pub(crate) positions: Positions,
     pub(crate) invoker: Invoker,
-    deployments: Arc<Deployments>,
+    pub(crate) deployments: Arc<Deployments>,
     project: String,
     incarnation: Incarnation,
     pub(crate) rounds: Arc<Rounds>,
