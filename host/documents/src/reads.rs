@@ -104,7 +104,6 @@ impl<S: Source> Documents<S> {
     }
 
     /// One page, and the cursors to those beside it.
-    #[expect(clippy::too_many_lines, reason = "its parts are about to move to a crate of their own")]
     async fn run_page(
         &mut self,
         table: &Table,

@@ -32,7 +32,7 @@ impl Scene {
     async fn set(name: &str) -> Self {
         let cluster = TestCluster::shared().await.expect("a Postgres");
         let postgres = cluster.create_database(name).await.expect("a database");
-        let proxy = Proxy::start(&postgres).await;
+        let proxy = Proxy::start(&postgres);
         let host = TestHost::on(proxy.config(), &["histories"], |config| {
             config.limits = Limits { call_ms_max: CALL_MS_MAX, ..Limits::default() };
             config.connections_max = 2;

@@ -27,7 +27,11 @@ pub(crate) enum Door {
 impl Door {
     /// Every second client has a socket.
     fn of(host: &Arc<TestHost>, client: usize) -> Self {
-        if client % 2 == 0 { Self::Http(Arc::clone(host)) } else { Self::Socket(Box::new(SocketClient::new(host))) }
+        if client.is_multiple_of(2) {
+            Self::Http(Arc::clone(host))
+        } else {
+            Self::Socket(Box::new(SocketClient::new(host)))
+        }
     }
 
     /// The result, or the words of the error.

@@ -13,7 +13,7 @@ use crate::harness::{TestHost, run};
 use crate::live::Subscriber;
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn host(limits: ServerLimits) -> TestHost {
     TestHost::with(&["messages", "friendly"], |config| config.server_limits = limits).await

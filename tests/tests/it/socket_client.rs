@@ -77,9 +77,10 @@ impl SocketClient {
             let mut message: Value = serde_json::from_str(&text).expect("JSON");
             if message["type"] == "MutationResponse" && message["requestId"] == request {
                 let result = message["result"].take();
-                return match message["success"] == true {
-                    true => Told::Value(result),
-                    false => Told::Error(result.as_str().unwrap_or_default().to_owned()),
+                return if message["success"] == true {
+                    Told::Value(result)
+                } else {
+                    Told::Error(result.as_str().unwrap_or_default().to_owned())
                 };
             }
         }

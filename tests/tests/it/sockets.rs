@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::harness::TestHost;
 
 /// How long anything may take here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A client that says what a test tells it to.
 pub(crate) struct Socket {

@@ -60,7 +60,7 @@ enum State {
 }
 
 impl Proxy {
-    pub(crate) async fn start(postgres: &Config) -> Self {
+    pub(crate) fn start(postgres: &Config) -> Self {
         let [Host::Unix(server)] = postgres.get_hosts() else { panic!("a Postgres on a socket") };
         let port = postgres.get_ports().first().copied().unwrap_or(5432);
         let server = server.join(format!(".s.PGSQL.{port}"));
@@ -137,7 +137,7 @@ impl Link {
         loop {
             let message = tokio::select! {
                 message = read_message(&mut from, typed) => message,
-                struck = until_cut(&mut state) => { struck; break }
+                () = until_cut(&mut state) => break,
             };
             let Some(message) = message else { break };
             // The first message of a session has no type; a request to cancel is alone.

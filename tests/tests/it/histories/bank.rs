@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Door, ask, make, settings, start};
 use crate::harness::{TestHost, run};
 
-const ACCOUNTS: usize = 6;
+const ACCOUNTS: i64 = 6;
 const EACH: i64 = 100;
 
 fn sum(balances: &Value) -> i64 {
@@ -30,7 +30,7 @@ fn all_who_look_count_the_same() {
         let looking = (0..3).map(|client| look(&host, client, &ids, seed, until));
         let (moved, looked) = tokio::join!(join_all(moving), join_all(looking));
         let (moved, looked): (usize, usize) = (moved.into_iter().sum(), looked.into_iter().sum());
-        assert_eq!(sum(&ask(&host, "balances", &json!({})).await), EACH * ACCOUNTS as i64, "seed {seed}");
+        assert_eq!(sum(&ask(&host, "balances", &json!({})).await), EACH * ACCOUNTS, "seed {seed}");
         assert!(moved >= 20 && looked >= 20, "seed {seed}: {moved} moves, {looked} looks");
     });
 }
@@ -57,7 +57,7 @@ async fn look(host: &Arc<TestHost>, client: usize, ids: &[Value], seed: u64, unt
             0 => ask(host, "balances", &json!({})).await,
             _ => ask(host, "balances_of", &json!({ "ids": ids })).await,
         };
-        assert_eq!(sum(&seen), EACH * ACCOUNTS as i64, "seed {seed}: {seen}");
+        assert_eq!(sum(&seen), EACH * ACCOUNTS, "seed {seed}: {seen}");
         looked += 1;
     }
     looked

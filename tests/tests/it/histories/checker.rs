@@ -3,7 +3,7 @@
 //! What Adya's and Elle's papers do: the lists tell in which order their writers came, hence who wrote before whom (ww), who read
 //! whose write (wr), and who read what somebody overwrote (rw). No serial order has a cycle of these.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// What a transaction did with a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) enum Anomaly {
 
 /// What is wrong with a history. `last` holds each list as it was at the end.
 pub(crate) fn check(transactions: &[Transaction], last: &BTreeMap<usize, Vec<i64>>) -> Vec<Anomaly> {
-    let mut writers = HashMap::new();
+    let mut writers = BTreeMap::new();
     for (number, transaction) in transactions.iter().enumerate() {
         for op in &transaction.ops {
             if let Op::Append(list, value) = op {
@@ -97,7 +97,7 @@ fn reads(
     reader: usize,
     transaction: &Transaction,
     last: &BTreeMap<usize, Vec<i64>>,
-    writers: &HashMap<(usize, i64), usize>,
+    writers: &BTreeMap<(usize, i64), usize>,
     edges: &mut Edges,
     anomalies: &mut Vec<Anomaly>,
 ) {

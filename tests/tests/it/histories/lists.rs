@@ -51,7 +51,6 @@ async fn no_cycle(writes: Writes) {
     let committed = transactions.iter().filter(|it| it.fate == Fate::Committed).count();
     assert!(committed >= 100, "seed {seed}: only {committed} transactions committed");
     assert!(last.values().all(|values| values.len() > 5), "seed {seed}: hardly anything was written");
-    eprintln!("{writes:?}: {committed} of {} transactions", transactions.len());
 }
 
 struct Client<'a> {
@@ -66,7 +65,7 @@ impl Client<'_> {
     async fn work(self, until: Instant) -> Vec<Transaction> {
         let mut random = StdRng::seed_from_u64(self.seed ^ (self.number as u64) << 32);
         let mut door = Door::of(self.host, self.number);
-        let mut next = self.number as i64;
+        let mut next = self.number.cast_signed() as i64;
         let mut done = Vec::new();
         while Instant::now() < until {
             let transaction = match random.random_range(0..10) {
@@ -94,7 +93,7 @@ impl Client<'_> {
             if random.random_bool(reads) {
                 return Op::Read(list, Vec::new());
             }
-            *next += CLIENTS as i64;
+            *next += CLIENTS.cast_signed() as i64;
             Op::Append(list, *next)
         };
         (0..steps).map(|_| step()).collect()
