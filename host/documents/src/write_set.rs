@@ -60,7 +60,7 @@ pub struct Packet {
     /// Where among the statements savepoints begin.
     savepoints: Vec<usize>,
     /// The rows that are there already and are changed.
-    pub rows: Vec<Uuid>,
+    pub changed: Vec<Uuid>,
 }
 
 impl Packet {
@@ -192,7 +192,7 @@ impl WriteSet {
 
     /// What makes the writes; leaves none.
     pub fn take(&mut self, schema: &str) -> Packet {
-        let rows = self.writes.iter().flat_map(Write::changed_rows).collect();
+        let changed = self.writes.iter().flat_map(Write::changed).collect();
         self.rows = 0;
         self.bytes = 0;
         let bytes_max = self.document_bytes_max;
@@ -201,7 +201,7 @@ impl WriteSet {
         let savepoints = writes.iter().enumerate().filter(|(_, batch)| begins(batch)).map(|(number, _)| number);
         let savepoints = savepoints.collect();
         let statements = writes.into_iter().map(|batch| batch.into_statement(schema, bytes_max)).collect();
-        Packet { statements, savepoints, rows }
+        Packet { statements, savepoints, changed }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -212,7 +212,7 @@ impl WriteSet {
 
 impl Write {
     /// The rows that are there already and are changed.
-    fn changed_rows(&self) -> Vec<Uuid> {
+    fn changed(&self) -> Vec<Uuid> {
         match self {
             Self::Update { ids, .. } | Self::Delete { ids, .. } => ids.iter().copied().collect(),
             Self::Unset { id, .. } => vec![*id],

@@ -74,7 +74,8 @@ impl CallDatabase {
         let (kind, purpose) = match (options.isolation, options.reads) {
             (Isolation::SingleRead, _) => (Kind::Single, Purpose::Read),
             (Isolation::Serializable, _) => {
-                (Kind::Serial { position: options.position, receipt: options.key.clone() }, Purpose::Write)
+                let (position, receipt) = (options.position, options.key.clone());
+                (Kind::Serial { position, receipt }, Purpose::Write)
             }
             (Isolation::Snapshot, None) => (Kind::Snapshot(View::Plain), Purpose::Read),
             (Isolation::Snapshot, Some(NoteReads { journal, snapshot })) => {
@@ -109,7 +110,8 @@ impl CallDatabase {
     /// Leaves a receipt with the result of this run under the call's key, to be committed with it.
     pub fn leave_receipt(&mut self, result: &str) {
         if let Some(receipt) = &self.receipt {
-            self.documents.writes.other(receipt.leave(&self.store.inner.project.name, result));
+            let statement = receipt.leave(&self.store.inner.project.name, result);
+            self.documents.writes.other(statement);
         }
     }
 

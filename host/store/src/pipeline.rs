@@ -138,6 +138,7 @@ impl Connection {
     pub(crate) async fn round_trip(&mut self, statements: &[Statement], around: Around<'_>) -> Result<Answers, Broken> {
         let broken = |step, error| Broken { step, error, question: None };
         let deadline = self.deadline.into();
+        let commits = around.end != End::Open;
         let before = std::mem::replace(&mut self.phase, Phase::InFlight);
         let Some(client) = self.client.as_ref() else { return Ok(Answers::default()) };
         // All that needs an answer of its own comes before `begin`, so that nothing waits inside the transaction.
@@ -150,30 +151,30 @@ impl Connection {
             Err(_) => return Err(broken(Step::Prepare, too_late())),
         };
         let sent = send(client, &mut self.budget, &prepared, statements, around);
-        let Ok(result) = tokio::time::timeout_at(deadline, sent).await else {
-            // Still in flight: dropping the connection cancels the statement.
-            return Err(match around.end {
-                End::Open => broken(Step::Statement(0), too_late()),
-                End::Commit | End::CommitAndPosition => broken(Step::Commit, unknown_outcome("no answer in time")),
-            });
+        // What is in flight when this returns stays that: dropping the connection cancels the statement.
+        let result = match tokio::time::timeout_at(deadline, sent).await {
+            Ok(result) => result,
+            Err(_) if commits => return Err(broken(Step::Commit, unknown_outcome("no answer in time"))),
+            Err(_) => return Err(broken(Step::Statement(0), too_late())),
         };
-        self.phase = match (&result, around.end) {
-            // Rows are still to come, and nobody takes them.
-            (Err(Failed { fault: Fault::Ours(_), .. }), _) => Phase::InFlight,
-            // A failed statement before it makes the commit a rollback: either way the transaction is over.
-            (_, End::Commit | End::CommitAndPosition) => Phase::Free,
-            (_, End::Open) if around.begin.is_some() => Phase::InTransaction,
-            (_, End::Open) => before,
+        let result = match result {
+            Err(Failed { fault: Fault::Ours(error), .. }) if commits => {
+                return Err(broken(Step::Commit, unknown_outcome(&format!("{error:?}"))));
+            }
+            Err(Failed { step, fault: Fault::Ours(error), .. }) => return Err(broken(step, error)),
+            Err(Failed { step, fault: Fault::Postgres(error), question }) => {
+                let error = if commits { explain_commit(&error) } else { explain(&error) };
+                Err(Broken { step, error, question })
+            }
+            Ok(answers) => Ok(answers),
         };
-        result.map_err(|Failed { step, fault, question }| {
-            let error = match (fault, around.end) {
-                (Fault::Postgres(error), End::Open) => explain(&error),
-                (Fault::Postgres(error), End::Commit | End::CommitAndPosition) => explain_commit(&error),
-                (Fault::Ours(error), End::Open) => error,
-                (Fault::Ours(_), End::Commit | End::CommitAndPosition) => unknown_outcome("more rows than are taken"),
-            };
-            Broken { step, error, question }
-        })
+        // A failed statement before it makes the commit a rollback: either way the transaction is over.
+        self.phase = match around.begin {
+            _ if commits => Phase::Free,
+            Some(_) => Phase::InTransaction,
+            None => before,
+        };
+        result
     }
 
     /// Ends a transaction without waiting for the answer: what the connection does next queues behind it.
@@ -295,15 +296,17 @@ fn post_statement<'a>(
     prepared: Option<&'a tokio_postgres::Statement>,
     statement: &'a Statement,
 ) -> Sent<'a, Option<RowStream>> {
-    let Some(prepared) = prepared else {
-        return post(async { client.batch_execute(&statement.text).await.map(|()| None) });
-    };
-    post(async move { client.query_raw(prepared, statement.parameters.iter().map(Bound)).await.map(Some) })
+    match prepared {
+        Some(prepared) => {
+            post(async { client.query_raw(prepared, statement.parameters.iter().map(Bound)).await.map(Some) })
+        }
+        None => post(async { client.batch_execute(&statement.text).await.map(|()| None) }),
+    }
 }
 
-/// The rows of a statement, as far as they may be taken.
-async fn collect(budget: &mut Budget, sent: Sent<'_, Option<RowStream>>) -> Result<Rows, Fault> {
-    match settle(sent).await? {
+/// The rows of a statement.
+async fn rows_of(statement: Sent<'_, Option<RowStream>>, budget: &mut Budget) -> Result<Rows, Fault> {
+    match settle(statement).await? {
         Some(stream) => budget.collect(stream).await,
         None => Ok(Rows::default()),
     }
@@ -335,24 +338,23 @@ async fn send(
     settle_all([question_begin]).await;
     if let Some(question) = question {
         // Whether the transaction happens does not hang on it, and so neither does what is said of that.
-        answers.question = collect(budget, question).await.ok();
+        answers.question = rows_of(question, budget).await.ok();
     }
     settle_all([question_end]).await;
     let transaction = async {
         for opening in [locks, begin].into_iter().flatten() {
-            settle(opening).await.map_err(|error| (Step::Begin, Fault::from(error)))?;
+            settle(opening).await.map_err(|error| (Step::Begin, error.into()))?;
         }
         for (number, statement) in running.into_iter().enumerate() {
-            answers.rows.push(collect(budget, statement).await.map_err(|fault| (Step::Statement(number), fault))?);
+            answers.rows.push(rows_of(statement, budget).await.map_err(|fault| (Step::Statement(number), fault))?);
         }
         match commit {
-            Some(commit) => settle(commit).await.map_err(|error| (Step::Commit, Fault::from(error))),
+            Some(commit) => settle(commit).await.map_err(|error| (Step::Commit, error.into())),
             None => Ok(()),
         }
     };
     if let Err((step, fault)) = transaction.await {
-        // An answer that failed is no reason to leave those behind it on their way: the connection is used again. One that
-        // nobody takes any more is, and the connection is closed.
+        // An answer that failed is no reason to leave those behind it on their way: the connection is used again.
         if matches!(fault, Fault::Postgres(_)) {
             settle_all([unlock]).await;
         }
@@ -361,7 +363,7 @@ async fn send(
     // The commit has happened: what is lost from here on cannot make it fail.
     settle_all([unlock]).await;
     if let Some(position) = position
-        && let Ok(rows) = collect(budget, position).await
+        && let Ok(rows) = rows_of(position, budget).await
         && let Some(row) = rows.first()
     {
         answers.position = row.get::<PgLsn>(0).ok().map(u64::from);

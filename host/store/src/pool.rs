@@ -56,7 +56,7 @@ pub(crate) struct Inner {
     pub(crate) rooms: Rooms,
     pub(crate) sql: bool,
     /// Whether the database takes no writes, as the newest connection found it: a standby, or closed to them.
-    pub(crate) read_only: Arc<AtomicBool>,
+    read_only: Arc<AtomicBool>,
     /// Rows that writers queue for.
     pub(crate) contended: Contended,
     /// When a scan of a table was last looked into.
@@ -87,11 +87,11 @@ impl Store {
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let wait = Duration::from_millis(limits.queue_ms_max);
-        let setup = Setup { settings: settings.into(), read_only: Arc::default() };
-        let pool = build(sessions(), connections_max, wait, &setup)?;
-        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, &setup)?;
-        let positions = build(sessions(), 1, wait, &setup)?;
-        let (contended, scans, read_only) = (Contended::default(), Mutex::default(), setup.read_only);
+        let begun = Begun { settings: settings.into(), read_only: Arc::default() };
+        let pool = build(sessions(), connections_max, wait, &begun)?;
+        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, &begun)?;
+        let positions = build(sessions(), 1, wait, &begun)?;
+        let (contended, scans, read_only) = (Contended::default(), Mutex::default(), begun.read_only);
         let rooms = Rooms::new(&limits);
         let project = Arc::new(Project { name: project, limits, cursor_key });
         let inner = Inner { pool, held, positions, tls, project, rooms, sql, read_only, contended, scans, restore };
@@ -185,14 +185,14 @@ impl Store {
     }
 }
 
-/// What a new connection is told, and tells.
+/// What a new session is given, and tells.
 #[derive(Clone)]
-struct Setup {
+struct Begun {
     settings: Arc<str>,
     read_only: Arc<AtomicBool>,
 }
 
-impl Setup {
+impl Begun {
     async fn begin(&self, client: &tokio_postgres::Client) -> Result<(), tokio_postgres::Error> {
         // Before the settings, which make reading the default.
         let asked = client.simple_query("show default_transaction_read_only; show in_hot_standby").await?;
@@ -203,16 +203,16 @@ impl Setup {
     }
 }
 
-fn build(sessions: Sessions, max: usize, wait: Duration, setup: &Setup) -> Result<Pool, deadpool_postgres::BuildError> {
-    let setup = setup.clone();
+fn build(sessions: Sessions, max: usize, wait: Duration, begun: &Begun) -> Result<Pool, deadpool_postgres::BuildError> {
+    let begun = begun.clone();
     Pool::builder(sessions)
         .max_size(max)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(wait))
         .create_timeout(Some(Duration::from_secs(10)))
         .post_create(Hook::async_fn(move |client, _| {
-            let setup = setup.clone();
-            Box::pin(async move { setup.begin(client).await.map_err(HookError::Backend) })
+            let begun = begun.clone();
+            Box::pin(async move { begun.begin(client).await.map_err(HookError::Backend) })
         }))
         .build()
 }

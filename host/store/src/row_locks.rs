@@ -26,11 +26,11 @@ const LOCKS_MAX: usize = 64;
 
 /// A row, by the number under which it is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LockedRow(i32);
+struct LockedRow(i32);
 
 impl LockedRow {
     /// The end of an id is random, whoever made it.
-    pub(crate) fn of(id: Uuid) -> Self {
+    fn of(id: Uuid) -> Self {
         let [.., a, b, c, d] = *id.as_bytes();
         Self(i32::from_be_bytes([a, b, c, d]))
     }
@@ -43,28 +43,28 @@ pub(crate) struct Contended {
 }
 
 impl Contended {
-    pub(crate) fn note(&self, rows: &[LockedRow]) {
+    pub(crate) fn note(&self, rows: &[Uuid]) {
         let now = Instant::now();
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.len() + rows.len() > ROWS_MAX {
             until.retain(|_, until| *until > now);
         }
-        for row in rows {
-            if until.len() < ROWS_MAX || until.contains_key(row) {
-                until.insert(*row, now + CONTENDED_FOR);
+        for row in rows.iter().copied().map(LockedRow::of) {
+            if until.len() < ROWS_MAX || until.contains_key(&row) {
+                until.insert(row, now + CONTENDED_FOR);
             }
         }
     }
 
     /// The locks for those of these rows that conflicted, if any did.
-    pub(crate) fn locks(&self, rows: &[LockedRow]) -> Option<Locks> {
+    pub(crate) fn locks(&self, rows: &[Uuid]) -> Option<Locks> {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let mut rows: Vec<LockedRow> =
-            rows.iter().filter(|row| until.get(row).is_some_and(|until| *until > now)).copied().collect();
+        let mut rows: Vec<LockedRow> = rows.iter().copied().map(LockedRow::of).collect();
+        rows.retain(|row| until.get(row).is_some_and(|until| *until > now));
         drop(until);
         // The same order for all, so that none waits for one who waits for it.
         rows.sort_unstable();
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn only_rows_that_conflicted_are_locked_in_order_and_once() {
         let contended = Contended::default();
-        let [a, b, c] = [1, 2, 3].map(|number| LockedRow::of(Uuid::from_u128(number)));
+        let [a, b, c] = [1, 2, 3].map(Uuid::from_u128);
         assert!(contended.locks(&[a, b, c]).is_none());
         contended.note(&[c, a]);
         let locks = contended.locks(&[c, b, a, c]).expect("locks");
@@ -115,10 +115,10 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let contended = Contended::default();
         for number in 0..2 * ROWS_MAX as u128 {
-            contended.note(&[LockedRow::of(Uuid::from_u128(number))]);
+            contended.note(&[Uuid::from_u128(number)]);
         }
         assert_eq!(contended.until.lock().expect("a lock").len(), ROWS_MAX);
-        let all: Vec<LockedRow> = (0..100).map(|number| LockedRow::of(Uuid::from_u128(number))).collect();
+        let all: Vec<Uuid> = (0..100).map(Uuid::from_u128).collect();
         assert!(contended.locks(&all).is_none(), "too many at once");
     }
 }

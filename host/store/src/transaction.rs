@@ -14,7 +14,6 @@ use crate::error::{Fault, Writes};
 use crate::parameters::JsonParameter;
 use crate::pipeline::{Answers, Around, Broken, Connection, End, Step};
 use crate::receipt::Receipt;
-use crate::row_locks::LockedRow;
 use crate::rows::{Budget, Rows};
 use crate::sessions::Object;
 use crate::snapshot::{SharedSnapshot, Taken, Turn};
@@ -310,8 +309,8 @@ impl Transaction {
             self.state = State::Idle;
             match self.send(packet, end, Direction::On).await {
                 Err(DatabaseError::Conflict) if !matches!(self.earlier, Earlier::Found(_)) => {
-                    self.store.inner.contended.note(&locked(packet));
-                    if attempt >= SENDS_MAX || packet.rows.is_empty() {
+                    self.store.inner.contended.note(&packet.changed);
+                    if attempt >= SENDS_MAX || packet.changed.is_empty() {
                         return Err(DatabaseError::Conflict);
                     }
                 }
@@ -401,7 +400,7 @@ impl Transaction {
             Kind::Serial { .. } => Some("begin isolation level serializable read write"),
         };
         let alone = begin.is_some() && end != End::Open;
-        let locks = if alone { self.store.inner.contended.locks(&locked(packet)) } else { None };
+        let locks = if alone { self.store.inner.contended.locks(&packet.changed) } else { None };
         let question = match (&self.kind, &self.earlier) {
             (Kind::Serial { receipt: Some(receipt), .. }, Earlier::Unknown) => {
                 Some(receipt.find(&self.store.inner.project.name))
@@ -552,11 +551,6 @@ impl Source for Transaction {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Birth { id: Uuid::now_v7(), now_ms: since.map_or(0.0, |since| since.as_secs_f64() * 1000.0) }
     }
-}
-
-/// The rows of a packet, by the numbers of their locks.
-fn locked(packet: &Packet) -> Vec<LockedRow> {
-    packet.rows.iter().copied().map(LockedRow::of).collect()
 }
 
 /// The number of the first statement that was not executed.
