@@ -20,7 +20,8 @@ pub use ddl::{
     replacement_name,
 };
 pub use read::{
-    Bounds, Columns, expire_receipts, find_receipt, get, get_many, intact, leave_receipt, position, query, snapshot,
+    Bounds, Columns, expire_receipts, find_receipt, get, get_many, intact, leave_receipt, log_end, position, query,
+    snapshot,
 };
 pub use write::{
     DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, patch_unset, patch_where, update,

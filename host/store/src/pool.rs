@@ -120,7 +120,7 @@ impl Store {
         let asked = async {
             let client = self.inner.positions.get().await.map_err(|error| unavailable(&error))?;
             let failed = |error| explain(&error);
-            let statement = client.prepared(&convoke_sql::position().text).await.map_err(failed)?;
+            let statement = client.prepared(&convoke_sql::log_end().text).await.map_err(failed)?;
             let row = client.query_one(&statement, &[]).await.map_err(failed)?;
             row.try_get::<_, PgLsn>(0).map(u64::from).map_err(failed)
         };
