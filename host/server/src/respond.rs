@@ -61,7 +61,7 @@ pub(crate) fn failure_text(failure: &Failure, request_id: RequestId) -> String {
 pub(crate) fn error(failure: &Failure, request_id: RequestId) -> Value {
     let opaque = failure.code == Code::Internal;
     let mut details = if opaque { Some(json!({ "requestId": request_id.to_string() })) } else { failure.data.clone() };
-    if failure.origin == Origin::System {
+    if failure.origin == Origin::System || failure.outcome == Outcome::Done {
         let known = details.get_or_insert_with(|| json!({}));
         if let Some(known) = known.as_object_mut() {
             known.insert("outcome".to_owned(), failure.outcome.as_str().into());
