@@ -41,6 +41,8 @@ pub(crate) struct Proxy {
 #[derive(Default)]
 struct Plan {
     armed: Mutex<Option<(Point, Fault)>>,
+    /// How often it was armed: a connection counts anew for each.
+    round: AtomicUsize,
     struck: AtomicUsize,
     /// Connections that were struck and that Postgres has not ended yet.
     ending: AtomicUsize,
@@ -53,6 +55,7 @@ enum State {
     Before,
     /// So many messages of a transaction went to Postgres, and so many came back.
     Counting {
+        round: usize,
         sent: usize,
         answered: usize,
     },
@@ -89,6 +92,7 @@ impl Proxy {
     /// Strikes at the next transaction, once.
     pub(crate) fn arm(&self, point: Point, fault: Fault) {
         self.plan.struck.store(0, Ordering::SeqCst);
+        self.plan.round.fetch_add(1, Ordering::SeqCst);
         *self.plan.armed.lock() = Some((point, fault));
     }
 
@@ -167,11 +171,9 @@ impl Link {
     async fn answer(self: Arc<Self>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut typed = false;
         loop {
-            if self.is_struck(Point::AfterAnswered) {
-                break;
-            }
             let Some(message) = read_answer(&mut from, &mut typed).await else { break };
-            if matches!(*self.state.borrow(), State::Struck(_)) || to.write_all(&message).await.is_err() {
+            // An answer that is there and does not arrive.
+            if self.is_struck(Point::AfterAnswered) || to.write_all(&message).await.is_err() {
                 break;
             }
             self.state.send_if_modified(|state| match state {
@@ -197,19 +199,25 @@ impl Link {
         // A simple query whose text is the beginning of a mutation's transaction, or of what goes before it.
         let begins = message.starts_with(b"Q") && message.get(5..).is_some_and(|text| text.starts_with(b"begin"));
         if begins && self.plan.armed.lock().is_some() {
+            let now = self.plan.round.load(Ordering::SeqCst);
             self.state.send_if_modified(|state| {
-                let before = *state == State::Before;
-                if before {
-                    *state = State::Counting { sent: 0, answered: 0 };
+                let begins = match *state {
+                    State::Before => true,
+                    // A transaction may have another one before it, which counts with it.
+                    State::Counting { round, .. } => round != now,
+                    State::Struck(_) => false,
+                };
+                if begins {
+                    *state = State::Counting { round: now, sent: 0, answered: 0 };
                 }
-                before
+                begins
             });
         }
     }
 
     /// Strikes where the point is reached; whether this connection was ever struck.
     fn is_struck(&self, side: fn(usize) -> Point) -> bool {
-        let State::Counting { sent, answered } = *self.state.borrow() else {
+        let State::Counting { sent, answered, .. } = *self.state.borrow() else {
             return matches!(*self.state.borrow(), State::Struck(_));
         };
         let mut armed = self.plan.armed.lock();
