@@ -122,7 +122,12 @@ impl Door {
         }
         let place = self.places.hold(1).or_else(|| self.evict().then(|| self.places.hold_anyway(1)));
         match place {
-            Some(place) => drop(tokio::spawn(Arc::clone(self).hold(stream, place))),
+            // In the list before it runs: where many come at once, the oldest of them make room for the others.
+            Some(place) => {
+                let state = State::new();
+                let listed = self.list(&state);
+                tokio::spawn(Arc::clone(self).hold(stream, place, state, listed));
+            }
             None => self.refuse(stream),
         }
     }
@@ -154,9 +159,7 @@ impl Door {
     }
 
     /// Serves a connection to its end, or until it is a socket.
-    async fn hold(self: Arc<Self>, stream: TcpStream, place: Held) {
-        let state = State::new();
-        let _listed = self.list(&state);
+    async fn hold(self: Arc<Self>, stream: TcpStream, place: Held, state: Arc<State>, _listed: Listed) {
         let (head_max, stall_max) = (Duration::from_millis(self.limits.head_ms_max), self.host.stall_max);
         let lingering = Arc::clone(&self.lingering);
         let io = Connection::new(stream, Arc::clone(&state), head_max, stall_max, place, lingering);
