@@ -21,7 +21,7 @@ pub use ddl::{
 };
 pub use read::{
     Bounds, Columns, expire_receipts, find_receipt, get, get_many, intact, leave_receipt, log_end, position, query,
-    snapshot,
+    receipts_horizon, snapshot,
 };
 pub use write::{
     DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, patch_unset, patch_where, update,

@@ -117,9 +117,21 @@ pub fn leave_receipt(project: &str, scope: &str, key: &str, digest: [u8; 32], re
     Statement { text, parameters }
 }
 
-/// Deletes results of requests that are too old to be asked for; gives how many, or null where another host is at it.
-pub fn expire_receipts(rows_max: i32) -> Statement {
-    Statement { text: "select convoke.forget($1)".to_owned(), parameters: vec![Parameter::Int(rows_max)] }
+/// Up to which moment a project's receipts are beyond so many bytes, in microseconds since 1970; null where none are.
+pub fn receipts_horizon(project: &str, bytes_max: i64) -> Statement {
+    Statement {
+        text: "select convoke.receipts_horizon($1, $2)".to_owned(),
+        parameters: vec![Parameter::Text(project.to_owned()), Parameter::BigInt(bytes_max)],
+    }
+}
+
+/// Deletes receipts that are too old to be asked for, and the project's up to a horizon; gives how many, or null where
+/// another host is at it.
+pub fn expire_receipts(project: &str, horizon: Option<i64>, rows_max: i32) -> Statement {
+    let mut parameters = vec![Parameter::Text(project.to_owned()), Parameter::Int(rows_max)];
+    parameters.extend(horizon.map(Parameter::BigInt));
+    let horizon = if horizon.is_some() { "$3" } else { "null" };
+    Statement { text: format!("select convoke.expire_receipts($1, {horizon}, $2)"), parameters }
 }
 
 /// One document by id.

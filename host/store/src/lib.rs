@@ -23,5 +23,5 @@ pub use call::{CallDatabase, CallOptions, Isolation, NoteReads};
 pub use error::StoreError;
 pub use pool::{Store, StoreOptions};
 pub use receipt::{RECEIPT_RESULT_BYTES_MAX, Receipt};
-pub use retention::Expired;
+pub use retention::{Expired, ReceiptsHorizon};
 pub use snapshot::{HeldSnapshot, SharedSnapshot};

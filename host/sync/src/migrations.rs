@@ -31,7 +31,8 @@ macro_rules! migrations {
 }
 
 /// All that there are. The first has number 1, and none is left out.
-pub(crate) const ALL: &[Migration] = migrations!["0001_system_schema", "0002_results_of_changes", "0003_receipts"];
+pub(crate) const ALL: &[Migration] =
+    migrations!["0001_system_schema", "0002_results_of_changes", "0003_receipts", "0004_bytes_of_receipts"];
 
 impl Migration {
     pub(crate) fn digest(&self) -> String {

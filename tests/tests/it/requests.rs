@@ -45,14 +45,9 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
     run(async {
         let cluster = TestCluster::shared().await.expect("a Postgres");
         let admin = cluster.create_database("it_requests").await.expect("a database");
-        convoke_sync::bootstrap(&admin, "demo").await.expect("provisioned");
+        let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("provisioned");
         let (psql, connection) = admin.connect().await.expect("a connection");
         tokio::spawn(connection);
-        // As a host from before migrations left it.
-        let before = "drop function convoke.forget, convoke.find_receipt, convoke.leave_receipt; \
-                      drop table convoke.receipts, convoke.migrations";
-        psql.batch_execute(before).await.expect("an older schema");
-        let provisioned = convoke_sync::bootstrap(&admin, "demo").await.expect("upgraded");
         assert!(provisioned.role.is_some(), "the project's role may delete");
         let store = Store::open(StoreOptions {
             app: provisioned.app,
@@ -64,14 +59,30 @@ fn batches_are_bounded_and_one_host_works_at_a_time() {
         })
         .expect("a store");
         make(&psql, "demo", 14, 25).await;
-        assert_eq!(store.expire_receipts(10).await.expect("a batch"), Expired::Rows(10));
+        let all = store.receipts_horizon(1 << 30).await.expect("a look");
+        assert_eq!(store.expire_receipts(all, 10).await.expect("a batch"), Expired::Rows(10));
         let oldest = "select max(key::bigint) from convoke.receipts";
         assert_eq!(psql.query_one(oldest, &[]).await.expect("a number").get::<_, i64>(0), 15, "the oldest go first");
 
-        psql.batch_execute("begin; select convoke.forget(1)").await.expect("one that is at it");
-        assert_eq!(store.expire_receipts(10).await.expect("a batch"), Expired::Busy);
+        psql.batch_execute("begin; select convoke.expire_receipts('demo', null, 1)").await.expect("one that is at it");
+        assert_eq!(store.expire_receipts(all, 10).await.expect("a batch"), Expired::Busy);
         psql.batch_execute("rollback").await.expect("the end of it");
-        assert_eq!(store.expire_receipts(100).await.expect("a batch"), Expired::Rows(15));
-        assert_eq!(store.expire_receipts(100).await.expect("a batch"), Expired::Rows(0));
+        assert_eq!(store.expire_receipts(all, 100).await.expect("a batch"), Expired::Rows(15));
+        assert_eq!(store.expire_receipts(all, 100).await.expect("a batch"), Expired::Rows(0));
+
+        // Not old, and too much: 1,000 of them, of 302 bytes or a little more each.
+        make(&psql, "demo", 1, 1_000).await;
+        make(&psql, "other", 2, 1_000).await;
+        let horizon = store.receipts_horizon(100 << 10).await.expect("a look");
+        assert_ne!(horizon, all);
+        assert_eq!(store.expire_receipts(horizon, 400).await.expect("a batch"), Expired::Rows(400));
+        let Expired::Rows(rest) = store.expire_receipts(horizon, 400).await.expect("a batch") else { panic!("busy") };
+        let left = 1_000 - 400 - rest;
+        assert!((300..=340).contains(&left), "{left} are left");
+        let newest = "select max(key::bigint), count(*) from convoke.receipts where project = 'demo'";
+        let row = psql.query_one(newest, &[]).await.expect("a row");
+        assert_eq!((row.get(0), row.get(1)), (left.cast_signed(), left.cast_signed()), "the oldest went");
+        assert_eq!(count(&psql).await, left.cast_signed() + 1_000, "other projects have room of their own");
+        assert_eq!(store.receipts_horizon(100 << 10).await.expect("a look"), all);
     });
 }
