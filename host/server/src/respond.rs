@@ -54,7 +54,7 @@ pub(crate) fn failure(failure: &Failure, stamp: Stamp) -> Response {
 
 /// The body of [`failure`].
 pub(crate) fn failure_text(failure: &Failure, request_id: RequestId) -> String {
-    json!({ "ok": false, "error": error(failure, request_id) }).to_string()
+    format!(r#"{{"ok":false,"error":{}}}"#, error(failure, request_id))
 }
 
 /// `{code, message, details?}`: what a client may read of a failure. One of the system says what became of the call.
