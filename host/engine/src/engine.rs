@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use convoke_model::{Failure, Kind, LimitError, Limits};
+use convoke_model::{Kind, LimitError, Limits};
 use thiserror::Error;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::Component;
 use crate::cache::Cache;
-use crate::rooms::{Place, Room, Rooms};
+use crate::rooms::Rooms;
 use crate::state::State;
 
 /// The clock of epoch deadlines. A guest that computes gives way to other calls this often.
@@ -216,15 +216,6 @@ impl Engine {
 
     pub fn limits(&self) -> &Arc<Limits> {
         &self.share.limits
-    }
-
-    /// Takes an instance's place for a call that is about to come, by [`Room::Taken`]: who needs a connection before the
-    /// call takes the place before that.
-    ///
-    /// # Errors
-    /// When there is none in time.
-    pub async fn place(&self, kind: Kind, room: Room, deadline: Instant) -> Result<Place<'_>, Failure> {
-        self.share.rooms.enter(kind, room, deadline).await
     }
 
     pub(crate) fn lane(&self, kind: Kind) -> &Lane {

@@ -23,6 +23,6 @@ pub use cache::digest;
 pub use call::{Call, CallError, Outcome};
 pub use engine::{Engine, EngineError, EngineOptions, Engines, Reset, ShareError};
 pub use load::LoadError;
-pub use rooms::{Place, Room, SNAPSHOT_INSTANCES_MAX};
+pub use rooms::{Room, SNAPSHOT_INSTANCES_MAX};
 pub use state::{Clock, OutboundResponse, Outside};
 pub use version::ComponentVersion;

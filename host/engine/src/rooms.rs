@@ -19,13 +19,11 @@ pub enum Room {
     Nested(u32),
     /// A run in a snapshot that is kept over several runs, and with it a connection.
     Snapshot,
-    /// The caller has a place already, by [`crate::Engine::place`], and keeps it until the call ends.
-    Taken,
 }
 
 /// An instance's place in the pools, until it is dropped.
 #[derive(Debug)]
-pub struct Place<'a>(#[expect(dead_code, reason = "gives the place back")] Option<SemaphorePermit<'a>>);
+pub(crate) struct Place<'a>(#[expect(dead_code, reason = "gives the place back")] SemaphorePermit<'a>);
 
 /// Runs in kept snapshots at a time: no fewer than there may be kept snapshots that take turns, or one with a connection
 /// would wait for one without.
@@ -75,18 +73,15 @@ impl Rooms {
 
     /// Waits for a place: when the pool itself is full wasmtime gives an error instead of waiting.
     pub(crate) async fn enter(&self, kind: Kind, room: Room, deadline: Instant) -> Result<Place<'_>, Failure> {
-        if room == Room::Taken {
-            return Ok(Place(None));
-        }
         let places = self.places(kind, room)?;
         if let Ok(place) = places.try_acquire() {
-            return Ok(Place(Some(place)));
+            return Ok(Place(place));
         }
         let entry = room == Room::Entry && kind != Kind::Rule;
         // Only who has just come may be sent away; the others' calls have been let in.
         let bound = if entry { deadline.min(Instant::now() + self.queue) } else { deadline };
         match tokio::time::timeout_at(bound.into(), places.acquire()).await {
-            Ok(Ok(place)) => Ok(Place(Some(place))),
+            Ok(Ok(place)) => Ok(Place(place)),
             _ if entry => Err(Failure::system(Code::Overloaded, "too many calls are running: try again")
                 .with_outcome(Outcome::NotBegun)),
             _ => Err(deadline_exceeded()),

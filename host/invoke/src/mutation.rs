@@ -51,7 +51,7 @@ impl Run<'_> {
             receipt.fresh &= !sent_before;
         }
         let needs = Needs { isolation: Isolation::Serializable, reads: None, position, key };
-        let mut attempt = self.attempt_in(self.room(), Some(self.database(needs))).await;
+        let mut attempt = self.attempt(Some(self.database(needs))).await;
         let Some(mut database) = take_database(&mut attempt) else { return (attempt, Observed::default()) };
         match &attempt.result {
             Ok(result) => {

@@ -70,18 +70,13 @@ impl Run<'_> {
 
     /// One attempt, without a commit.
     pub(crate) async fn attempt(&self, database: Option<Box<CallDatabase>>) -> Attempt {
-        self.attempt_in(self.room(), database).await
-    }
-
-    /// The same, in a room that is given.
-    pub(crate) async fn attempt_in(&self, room: Room, database: Option<Box<CallDatabase>>) -> Attempt {
         let kind = self.function.kind();
         let outside =
             (kind == Kind::Action).then(|| Arc::new(ActionOutside::new(self.invoker, self.caller, self.deadline)) as _);
         let request_id = self.request_id.to_string();
         let call = convoke_engine::Call {
             kind,
-            room,
+            room: self.room(),
             function: self.function.path().function(),
             args: self.args,
             request_id: &request_id,
@@ -94,7 +89,7 @@ impl Run<'_> {
     }
 
     /// Whose turn it is for an instance: who holds something already does not wait among those who have just come.
-    pub(crate) fn room(&self) -> Room {
+    fn room(&self) -> Room {
         match (self.function.kind(), self.caller.origin) {
             (Kind::Action, CallOrigin::Action { depth }) => Room::Nested(depth),
             _ if self.reads.as_ref().is_some_and(|reads| reads.snapshot.is_some()) => Room::Snapshot,

@@ -60,15 +60,18 @@ pub fn snapshot() -> Statement {
     Statement { text: text.to_owned(), parameters: Vec::new() }
 }
 
+/// Of a row of [`LOG_END_FROM`]: see [`log_end`].
+const LOG_END: &str = "case when o.file_offset = 40 then p - 40::numeric \
+                       when o.file_offset % 8192 = 24 then p - 24::numeric else p end";
+const LOG_END_FROM: &str = "from pg_current_wal_insert_lsn() as p, pg_walfile_name_offset(p) as o";
+
 /// The end of the log, which everything is before that anybody has committed, acknowledged or not, flushed or not. The log
 /// comes to it by being flushed.
 ///
 /// Just behind a page's end Postgres gives the first place that a record can have, behind the header of the next page (40
 /// bytes in the first page of a file, 24 in the others), where the log does not come to before there is such a record.
 pub fn log_end() -> Statement {
-    let text = "select case when o.file_offset = 40 then p - 40::numeric when o.file_offset % 8192 = 24 then p - 24::numeric else p end \
-                from pg_current_wal_insert_lsn() as p, pg_walfile_name_offset(p) as o";
-    Statement { text: text.to_owned(), parameters: Vec::new() }
+    Statement { text: format!("select {LOG_END} {LOG_END_FROM}"), parameters: Vec::new() }
 }
 
 /// A position of the log that everything is before that has been committed in this session or acknowledged in another one.
@@ -76,11 +79,11 @@ pub fn log_end() -> Statement {
 ///
 /// Without `synchronous_commit` that is the end of what has been written: see [`log_end`].
 pub fn position() -> Statement {
-    let text = "select case current_setting('synchronous_commit') when 'off' then \
-                case when o.file_offset = 40 then p - 40::numeric when o.file_offset % 8192 = 24 then p - 24::numeric else p end \
-                else pg_current_wal_flush_lsn() end \
-                from pg_current_wal_insert_lsn() as p, pg_walfile_name_offset(p) as o";
-    Statement { text: text.to_owned(), parameters: Vec::new() }
+    let text = format!(
+        "select case current_setting('synchronous_commit') when 'off' then {LOG_END} \
+         else pg_current_wal_flush_lsn() end {LOG_END_FROM}"
+    );
+    Statement { text, parameters: Vec::new() }
 }
 
 /// Whether relations still have the files that the transaction's snapshot knows of; to be asked once they are locked.
