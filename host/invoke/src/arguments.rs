@@ -1,4 +1,4 @@
-//! The third layer: the arguments, parsed once and held to the function's schema.
+//! The fourth layer: the arguments, parsed once and held to the function's schema.
 
 use std::borrow::Cow;
 

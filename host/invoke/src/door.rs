@@ -15,6 +15,7 @@ use crate::arguments::{self, Arguments};
 use crate::call::Call;
 use crate::caller::{CallOrigin, Caller};
 use crate::kept::{Asked, Keeper, KeptResults, Lookup, Ran};
+use crate::metering::Metering;
 use crate::outside::Gate;
 use crate::run::{Ended, Run, clock, failure_of, of_commit};
 use crate::version;
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     deployments: Arc<Deployments>,
     pub(crate) gate: Arc<dyn Gate>,
     admission: Admission,
+    metering: Metering,
     /// From when live queries begin.
     kept: OnceLock<Arc<dyn KeptResults>>,
 }
@@ -45,9 +47,15 @@ pub struct Checked {
 }
 
 impl Invoker {
-    pub fn new(engine: Engine, store: Store, deployments: Arc<Deployments>, gate: Arc<dyn Gate>) -> Self {
+    pub fn new(
+        engine: Engine,
+        store: Store,
+        deployments: Arc<Deployments>,
+        gate: Arc<dyn Gate>,
+        metering: Metering,
+    ) -> Self {
         let (admission, kept) = (Admission::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { engine, store, deployments, gate, admission, kept }) }
+        Self { inner: Arc::new(Inner { engine, store, deployments, gate, admission, metering, kept }) }
     }
 
     /// Answers queries with results that still hold, from now on. The first one stays.
@@ -119,15 +127,40 @@ impl Invoker {
         request_id: RequestId,
         reads: Option<NoteReads>,
     ) -> Result<Ended, Failure> {
-        let _admitted = self.inner.admission.admit(caller, self.limits())?;
+        let (began, metering) = (Instant::now(), &self.inner.metering);
+        let _admitted = self
+            .inner
+            .admission
+            .admit(caller, self.limits())
+            .inspect_err(|refused| metering.refused(refused, began))?;
         let deployment: Arc<Deployment> = self.inner.deployments.current();
-        let function: &Function = version::find(&deployment, caller, call)?;
+        let function: &Function =
+            version::find(&deployment, caller, call).inspect_err(|refused| metering.refused(refused, began))?;
+        let measured = metering.begin(function.path(), began);
+        let ended = self.call(caller, call, &deployment, function, request_id, reads).await;
+        measured.end(match &ended {
+            Ok(ended) => ended.result.as_ref().err(),
+            Err(refused) => Some(refused),
+        });
+        ended
+    }
+
+    /// Calls a function that is there.
+    async fn call(
+        &self,
+        caller: &Caller,
+        call: &Call<'_>,
+        deployment: &Arc<Deployment>,
+        function: &Function,
+        request_id: RequestId,
+        reads: Option<NoteReads>,
+    ) -> Result<Ended, Failure> {
         let arguments = arguments::read(function, call)?;
         let deadline = admission::deadline(caller, self.limits(), function.kind());
         let run = Run {
             invoker: self,
             caller,
-            deployment: &deployment,
+            deployment,
             function,
             args: &arguments.text,
             request_id,

@@ -1,4 +1,4 @@
-//! The fourth layer: results of queries that still hold, in place of a run.
+//! The fifth layer: results of queries that still hold, in place of a run.
 //!
 //! Who keeps them is not known here: `live` does, which hears of every change.
 

@@ -1,4 +1,4 @@
-//! The fifth layer: a run of a function, in an instance of its own, and again where its transaction lost.
+//! The sixth layer: a run of a function, in an instance of its own, and again where its transaction lost.
 
 use std::any::Any;
 use std::sync::Arc;

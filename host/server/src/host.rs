@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
 use convoke_engine::{ComponentVersion, Engine, EngineError, LoadError};
-use convoke_invoke::Invoker;
+use convoke_invoke::{Invoker, Metering};
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreOptions};
 use convoke_sync::{AppliedBy, ApplyOptions, Progress, SyncError, SyncPlan, Warning};
+use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
@@ -114,6 +115,7 @@ pub struct Host {
     pub(crate) deployments: Arc<Deployments>,
     pub(crate) invoker: Invoker,
     pub(crate) live: LiveQueries,
+    pub(crate) metrics: PrometheusHandle,
     pub(crate) site_dir: Option<PathBuf>,
     pub(crate) stall_max: Duration,
     pub(crate) server_limits: ServerLimits,
@@ -185,7 +187,10 @@ impl Process {
             cursor_key: provisioned.keys.cursor,
         })?;
         let deployments = Arc::new(Deployments::default());
-        let invoker = Invoker::new(engine.clone(), store.clone(), Arc::clone(&deployments), gate);
+        let recorder = crate::metrics::recorder();
+        let metrics = recorder.handle();
+        let metering = Metering::new(Arc::new(recorder));
+        let invoker = Invoker::new(engine.clone(), store.clone(), Arc::clone(&deployments), gate, metering);
         let followed = Followed {
             feed: self.feed(&config.postgres),
             postgres: config.postgres.clone(),
@@ -195,6 +200,7 @@ impl Process {
         let live = LiveQueries::open(followed, invoker.clone(), Arc::clone(&deployments)).await;
         let host = Arc::new(Host {
             live,
+            metrics,
             engine,
             store,
             deployments,
@@ -213,6 +219,7 @@ impl Process {
             stopping: watch::Sender::new(false),
         });
         crate::retention::start(&host);
+        crate::metrics::keep_up(&host);
         Ok(host)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use convoke_model::Limits;
+use hyper::body::Bytes;
 use hyper::{HeaderMap, Method};
 use serde_json::{Value, json};
 
@@ -85,8 +86,9 @@ fn a_failure_of_the_system_says_what_became_of_the_call() {
     run(async {
         let limits = Limits { calls_max: 1, ..Limits::default() };
         let host = TestHost::with_limits(&["friendly", "messages"], limits).await;
-        // Long enough for the others to come; their rounds end with it.
-        let long = host.query("friendly:compute", json!({ "rounds": 100_000_000_u64 }));
+        // Long enough for the others to come; their rounds end with it. It may be the one that is refused.
+        let long =
+            async { while host.query("friendly:compute", json!({ "rounds": 100_000_000_u64 })).await.status != 200 {} };
         let others = async {
             loop {
                 let answer = host.query("friendly:empty", json!({})).await;
@@ -96,7 +98,7 @@ fn a_failure_of_the_system_says_what_became_of_the_call() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        let (refused, _) = tokio::join!(others, long);
+        let (refused, ()) = tokio::join!(others, long);
         assert_eq!((refused.status, refused.code()), (503, "OVERLOADED"));
         assert_eq!(refused.body["error"]["details"]["outcome"], "not_begun");
         // A function's own failure says nothing of the kind.
@@ -170,5 +172,42 @@ fn a_kept_result_shows_what_is_not_flushed_yet() {
             psql.execute(insert, &[&body]).await.expect("an insert");
             shows(&host, &body).await;
         }
+    });
+}
+
+/// The value of one line of `/metrics`.
+fn figure(text: &str, line: &str) -> Option<f64> {
+    text.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn calls_are_measured_by_function_and_by_how_they_ended() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        for (path, body) in [
+            ("/api/query/messages:list", r#"{"channel":"x"}"#),
+            ("/api/query/messages:list", r#"{"channel":"y"}"#),
+            ("/api/query/messages:list", "{}"),
+            ("/api/mutation/messages:send", r#"{"channel":"x","author":"Ada","body":"hello"}"#),
+            ("/api/query/messages:nothing", "{}"),
+            ("/api/query/messages:nothing_else", "{}"),
+        ] {
+            host.send_with(Method::POST, path, &[], body).await;
+        }
+        let (_, text) = host.send_text(Method::GET, "/metrics", Bytes::new()).await;
+        for (line, value) in [
+            (r#"convoke_calls_total{function="messages:list",ended="ok"}"#, 2.0),
+            (r#"convoke_calls_total{function="messages:list",ended="caller"}"#, 1.0),
+            (r#"convoke_calls_total{function="messages:list",ended="abandoned"}"#, 0.0),
+            (r#"convoke_calls_total{function="messages:send",ended="ok"}"#, 1.0),
+            (r#"convoke_calls_total{function="",ended="caller"}"#, 2.0),
+            (r#"convoke_call_duration_seconds_count{function="messages:list"}"#, 3.0),
+            (r#"convoke_call_duration_seconds_bucket{function="messages:send",le="30"}"#, 1.0),
+        ] {
+            assert_eq!(figure(&text, line), Some(value), "{line} in:\n{text}");
+        }
+        let seconds = figure(&text, r#"convoke_call_duration_seconds_sum{function="messages:send"}"#);
+        assert!(seconds.is_some_and(|seconds| seconds > 0.0 && seconds < 30.0), "{seconds:?}");
+        assert!(!text.contains("nothing_else"), "whoever calls what there is not makes no line of his own");
     });
 }

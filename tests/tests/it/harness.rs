@@ -26,12 +26,20 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
+/// Far more than the slowest takes on a slow machine.
+const TEST_MAX: Duration = Duration::from_mins(15);
+
 /// Runs a test on the runtime that all tests share: the server of Postgres and its connections outlive each of them.
 pub(crate) fn run<F: Future<Output = ()>>(test: F) {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime =
         RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime"));
-    runtime.block_on(test);
+    runtime.block_on(within(test));
+}
+
+/// A test that waits for what never comes fails.
+async fn within<F: Future<Output = ()>>(test: F) {
+    tokio::time::timeout(TEST_MAX, test).await.expect("the test to end in time");
 }
 
 /// Runs a test on its own thread alone, its host included, with a database of its own. The server of Postgres is still the
@@ -40,7 +48,7 @@ pub(crate) fn run_alone<F: AsyncFnOnce(Config)>(test: F) {
     let mut postgres = None;
     run(async { postgres = Some(new_database().await) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(test(postgres.expect("a database")));
+    runtime.block_on(within(test(postgres.expect("a database"))));
 }
 
 async fn new_database() -> Config {
