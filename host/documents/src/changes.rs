@@ -189,7 +189,7 @@ impl<S: Source> Documents<S> {
         let Birth { id, now_ms } = self.source.birth();
         let id = DocumentId { table: table.number, uuid: id };
         let creation_time = self.next_creation_time(now_ms);
-        self.writes.insert(&table.name, id.uuid, creation_time, document);
+        self.writes.insert(table, id.uuid, creation_time, document);
         if self.purpose == Purpose::Write {
             self.known.insert(id);
         }

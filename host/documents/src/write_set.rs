@@ -16,13 +16,14 @@ const BYTES_MAX: usize = 8 << 20;
 pub enum Write {
     Insert {
         table: String,
+        version: Option<u32>,
         ids: Vec<Uuid>,
         creation_times: Vec<f64>,
         documents: Vec<String>,
     },
     Update {
         table: String,
-        versioned: bool,
+        version: Option<u32>,
         sort: Rows,
         existence: Existence,
         rows: Vec<(Uuid, String)>,
@@ -116,10 +117,10 @@ impl WriteSet {
         self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX
     }
 
-    pub fn insert(&mut self, table: &str, id: Uuid, creation_time: f64, document: String) {
+    pub fn insert(&mut self, table: &Table, id: Uuid, creation_time: f64, document: String) {
         self.count(document.len());
-        if let Some(Write::Insert { table: last, ids, creation_times, documents }) = self.writes.last_mut()
-            && last == table
+        if let Some(Write::Insert { table: last, ids, creation_times, documents, .. }) = self.writes.last_mut()
+            && *last == table.name
         {
             ids.push(id);
             creation_times.push(creation_time);
@@ -127,7 +128,8 @@ impl WriteSet {
             return;
         }
         self.writes.push(Write::Insert {
-            table: table.to_owned(),
+            table: table.name.clone(),
+            version: noted_version(table),
             ids: vec![id],
             creation_times: vec![creation_time],
             documents: vec![document],
@@ -148,7 +150,7 @@ impl WriteSet {
         }
         self.writes.push(Write::Update {
             table: table.name.clone(),
-            versioned: table.version > 1,
+            version: noted_version(table),
             sort,
             existence,
             rows: vec![(id, document)],
@@ -222,18 +224,18 @@ impl Write {
 
     fn into_statement(self, schema: &str, bytes_max: DocumentBytes) -> Statement {
         match self {
-            Self::Insert { table, ids, creation_times, documents } => {
-                convoke_sql::insert(schema, &table, ids, creation_times, documents)
+            Self::Insert { table, version, ids, creation_times, documents } => {
+                convoke_sql::insert(schema, &table, ids, creation_times, documents, version)
             }
-            Self::Update { table, versioned, sort, existence, mut rows, .. } => {
+            Self::Update { table, version, sort, existence, mut rows, .. } => {
                 // Rows are locked in the order of their ids, whatever the order of the calls: fewer deadlocks.
                 rows.sort_unstable_by_key(|(id, _)| *id);
                 let (ids, documents) = rows.into_iter().unzip();
-                let target = Target { schema, table: &table, versioned, bytes_max };
+                let target = Target { schema, table: &table, version, bytes_max };
                 convoke_sql::update(target, sort, ids, documents, existence)
             }
             Self::Unset { table, id, fields, unset, existence } => {
-                let target = Target { schema, table: &table, versioned: false, bytes_max };
+                let target = Target { schema, table: &table, version: None, bytes_max };
                 convoke_sql::patch_unset(target, id, fields, unset, existence)
             }
             Self::Delete { table, existence, ids } => {
@@ -251,6 +253,11 @@ impl Write {
     }
 }
 
+/// The form that whole documents of a table are noted to have, where forms are noted.
+fn noted_version(table: &Table) -> Option<u32> {
+    (table.version > 1).then_some(table.version)
+}
+
 #[cfg(test)]
 mod tests {
     use convoke_model::TableManifest;
@@ -258,12 +265,17 @@ mod tests {
 
     use super::*;
 
+    fn table(name: &str) -> Table {
+        let manifest: TableManifest = serde_json::from_value(json!({ "name": name })).expect("a manifest");
+        Table::declared(&manifest, name)
+    }
+
     #[test]
     fn a_savepoint_that_was_not_sent_is_forgotten() {
         let mut writes = WriteSet::new(1 << 20);
-        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        writes.insert(&table("messages"), Uuid::nil(), 0.0, "{}".to_owned());
         writes.control(Control::Begin, 1);
-        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        writes.insert(&table("messages"), Uuid::nil(), 0.0, "{}".to_owned());
         assert!(writes.drop_since(1));
         assert_eq!(writes.take("demo").statements.len(), 1);
         assert!(!writes.drop_since(1));
@@ -273,9 +285,9 @@ mod tests {
     fn savepoints_behind_a_failure_do_not_exist() {
         let mut writes = WriteSet::new(1 << 20);
         writes.control(Control::Begin, 1);
-        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        writes.insert(&table("messages"), Uuid::nil(), 0.0, "{}".to_owned());
         writes.control(Control::Begin, 2);
-        writes.insert("messages", Uuid::nil(), 0.0, "{}".to_owned());
+        writes.insert(&table("messages"), Uuid::nil(), 0.0, "{}".to_owned());
         let packet = writes.take("demo");
         let lost = |statement| packet.savepoints_from(statement);
         assert_eq!([0, 1, 3, 4].map(lost), [2, 1, 0, 0]);
@@ -284,19 +296,18 @@ mod tests {
     #[test]
     fn neighbours_share_a_statement_and_keep_their_order() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let manifest: TableManifest = serde_json::from_value(json!({ "name": "accounts" })).expect("a manifest");
-        let table = Table::declared(&manifest, "accounts");
+        let accounts = table("accounts");
         let mut writes = WriteSet::new(1 << 20);
         for id in [b, a] {
-            writes.update(&table, Rows::Patch, id, "{}".to_owned(), Existence::Known);
+            writes.update(&accounts, Rows::Patch, id, "{}".to_owned(), Existence::Known);
         }
         assert_eq!(writes.take("demo").statements.len(), 1);
 
-        writes.update(&table, Rows::Patch, a, "{\"n\":1}".to_owned(), Existence::Known);
-        writes.update(&table, Rows::Patch, a, "{\"n\":2}".to_owned(), Existence::Known);
+        writes.update(&accounts, Rows::Patch, a, "{\"n\":1}".to_owned(), Existence::Known);
+        writes.update(&accounts, Rows::Patch, a, "{\"n\":2}".to_owned(), Existence::Known);
         writes.delete("accounts", a, Existence::Known);
-        writes.insert("messages", b, 0.0, "{}".to_owned());
-        writes.insert("messages", a, 0.0, "{}".to_owned());
+        writes.insert(&table("messages"), b, 0.0, "{}".to_owned());
+        writes.insert(&table("messages"), a, 0.0, "{}".to_owned());
         assert_eq!(writes.take("demo").statements.len(), 4, "one row is never twice in one update");
         assert!(writes.writes.is_empty());
     }

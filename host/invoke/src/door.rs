@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use convoke_deploy::{Deployment, Deployments, Function};
 use convoke_engine::Engine;
-use convoke_model::{Failure, Kind, Limits, Observed};
+use convoke_model::{Code, DatabaseError, Failure, Kind, Limits, Observed};
 use convoke_store::{HeldSnapshot, NoteReads, Store};
 
 use crate::admission::{self, Admission};
@@ -91,7 +91,7 @@ impl Invoker {
     pub async fn hold_snapshot(&self) -> Result<HeldSnapshot, Failure> {
         let deadline = admission::deadline(&Caller::new(CallOrigin::Http), self.limits(), Kind::Query);
         let held = self.inner.store.hold_snapshot(deadline).await;
-        held.map_err(|error| failure_of(of_commit(error)))
+        held.map_err(not_told)
     }
 
     /// How far Postgres' log is, in bytes from its beginning: all that has committed is before it.
@@ -99,7 +99,7 @@ impl Invoker {
     /// # Errors
     /// Where Postgres does not tell in time.
     pub async fn log_position(&self, deadline: Instant) -> Result<u64, Failure> {
-        self.inner.store.log_position(deadline).await.map_err(|error| failure_of(of_commit(error)))
+        self.inner.store.log_position(deadline).await.map_err(not_told)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -198,6 +198,17 @@ impl Invoker {
             kept.committed(position);
         }
         ended
+    }
+}
+
+/// Why the database did not tell something of itself.
+fn not_told(error: DatabaseError) -> Failure {
+    match error {
+        // There is nothing to conflict with: the connection was lost.
+        DatabaseError::Conflict => {
+            Failure::system(Code::Overloaded, "the connection to the database was lost: try again")
+        }
+        error => failure_of(of_commit(error)),
     }
 }
 

@@ -12,8 +12,12 @@ impl Run<'_> {
         let mut pause = self.pause();
         // An attempt whose commit nobody can tell of: whatever a later one meets, this one may have happened.
         let mut unknown = false;
+        let mut number = 0;
+        // Whether a unique index has refused an attempt that had looked: once more it looks at what is there now.
+        let mut outdated = false;
         loop {
-            let (mut attempt, observed) = self.attempt_mutation(unknown).await;
+            number += 1;
+            let Attempted { mut attempt, observed, is_outdated } = self.attempt_mutation(number).await;
             if let (Err(CallError::Conflict), Some(watch), false) = (&attempt.result, &self.caller.commit, unknown) {
                 watch.undone();
             }
@@ -24,10 +28,14 @@ impl Run<'_> {
                     // Under a key it happens once: the receipt of the attempt tells, or keeps it from happening later.
                     self.receipt.is_some()
                 }
-                Err(CallError::Failure(failure)) => unknown && failure.is_transient(),
+                Err(CallError::Failure(failure)) if unknown && failure.is_transient() => true,
+                Err(CallError::Failure(_)) => is_outdated && !std::mem::replace(&mut outdated, true),
                 _ => false,
             };
             if again && pause.wait().await {
+                if let (Some(watch), false) = (&self.caller.commit, unknown) {
+                    watch.undone();
+                }
                 continue;
             }
             let tells = match &attempt.result {
@@ -43,16 +51,19 @@ impl Run<'_> {
     }
 
     /// One run with its commit. Its transaction is over when it returns: it would hold its locks during a pause.
-    /// `sent_before`: whether an attempt before it may have left the receipt.
-    async fn attempt_mutation(&self, sent_before: bool) -> (Attempt, Observed) {
+    /// `number`: from 1.
+    async fn attempt_mutation(&self, number: u32) -> Attempted {
         let position = self.caller.origin == CallOrigin::Socket;
         let mut key = self.receipt.clone();
         if let Some(receipt) = &mut key {
-            receipt.fresh &= !sent_before;
+            // An attempt before it may have left the receipt, or have met one that the caller did not know of.
+            receipt.fresh &= number == 1;
         }
         let needs = Needs { isolation: Isolation::Serializable, reads: None, position, key };
         let mut attempt = self.attempt(Some(self.database(needs))).await;
-        let Some(mut database) = take_database(&mut attempt) else { return (attempt, Observed::default()) };
+        let Some(mut database) = take_database(&mut attempt) else {
+            return Attempted { attempt, observed: Observed::default(), is_outdated: false };
+        };
         match &attempt.result {
             Ok(result) => {
                 database.leave_receipt(result);
@@ -75,8 +86,17 @@ impl Run<'_> {
             attempt.result = result.map_err(CallError::from);
             attempt.log.clear();
         }
-        (attempt, database.take_observed())
+        let (observed, is_outdated) = (database.take_observed(), database.is_outdated());
+        Attempted { attempt, observed, is_outdated }
     }
+}
+
+/// How an attempt ended.
+struct Attempted {
+    attempt: Attempt,
+    observed: Observed,
+    /// Whether a unique index refused a write behind a read.
+    is_outdated: bool,
 }
 
 fn unknown_outcome() -> Failure {

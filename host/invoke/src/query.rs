@@ -39,7 +39,7 @@ impl Run<'_> {
                         // Ends the snapshot; nothing was written.
                         let _ = database.commit().await;
                     }
-                    observed.volatile = attempt.volatile;
+                    observed.volatile |= attempt.volatile;
                     return self.ended(attempt, observed);
                 }
             }

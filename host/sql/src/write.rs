@@ -25,17 +25,23 @@ pub enum Rows {
     Apply,
 }
 
-/// Adds rows; the three lists are of one length.
+/// Adds rows; the three lists are of one length. `version` is as in [`Target`].
 pub fn insert(
     schema: &str,
     table: &str,
     ids: Vec<Uuid>,
     creation_times: Vec<f64>,
     documents: Vec<String>,
+    version: Option<u32>,
 ) -> Statement {
+    let (column, value) = match version {
+        Some(version) => (", _version", format!(", {version}")),
+        None => ("", String::new()),
+    };
     Statement {
         text: format!(
-            "insert into {} (_id, _creation_time, data) select * from unnest($1::uuid[], $2::double precision[], $3::jsonb[])",
+            "insert into {} (_id, _creation_time, data{column}) \
+             select *{value} from unnest($1::uuid[], $2::double precision[], $3::jsonb[])",
             qualified(schema, table)
         ),
         parameters: vec![Parameter::Uuids(ids), Parameter::Floats(creation_times), Parameter::Jsons(documents)],
@@ -57,15 +63,15 @@ impl DocumentBytes {
 pub struct Target<'a> {
     pub schema: &'a str,
     pub table: &'a str,
-    /// Whether it notes that a whole new document is of the newest form.
-    pub versioned: bool,
+    /// The form of whole new documents, where the table notes it: the deployment's, which need not be the column's default.
+    pub version: Option<u32>,
     pub bytes_max: DocumentBytes,
 }
 
 /// Changes rows, each id once. What the change makes of a document is held to its size, and by [`Rows::Apply`] to what
 /// goes with each operation.
 pub fn update(target: Target<'_>, rows: Rows, ids: Vec<Uuid>, texts: Vec<String>, existence: Existence) -> Statement {
-    let Target { schema, table, versioned, bytes_max } = target;
+    let Target { schema, table, version, bytes_max } = target;
     let count = ids.len();
     let name = crate::quote_literal(table);
     let data = match rows {
@@ -73,7 +79,10 @@ pub fn update(target: Target<'_>, rows: Rows, ids: Vec<Uuid>, texts: Vec<String>
         Rows::Replace => "w.change".to_owned(),
         Rows::Apply => format!("convoke.apply(t.data, w.change, {name}, $3)"),
     };
-    let version = if versioned && rows == Rows::Replace { ", _version = default" } else { "" };
+    let version = match version {
+        Some(version) if rows == Rows::Replace => format!(", _version = {version}"),
+        _ => String::new(),
+    };
     let text = format!(
         "update {} as t set data = {data}{version} from unnest($1::uuid[], $2::jsonb[]) as w(id, change) where t._id = w.id",
         qualified(schema, table)
@@ -186,7 +195,7 @@ mod tests {
     #[test]
     fn a_known_row_costs_no_check() {
         let texts = vec!["{}".to_owned()];
-        let target = Target { schema: "demo", table: "accounts", versioned: true, bytes_max: DocumentBytes(1 << 20) };
+        let target = Target { schema: "demo", table: "accounts", version: Some(2), bytes_max: DocumentBytes(1 << 20) };
         let statement = update(target, Rows::Patch, vec![Uuid::nil()], texts, Existence::Known);
         assert_eq!(
             statement.text,

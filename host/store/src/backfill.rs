@@ -63,10 +63,11 @@ impl Backfill {
         let failed =
             |source| StoreError::Statement { statement: "bring documents to the newest form".to_owned(), source };
         let mut client = store.connection().await?;
+        let is_read_only = client.is_read_only();
         let transaction = client
             .build_transaction()
             .isolation_level(IsolationLevel::ReadCommitted)
-            .read_only(store.is_read_only())
+            .read_only(is_read_only)
             .start()
             .await;
         let transaction = transaction.map_err(failed)?;

@@ -55,6 +55,8 @@ pub struct CallDatabase {
     pub(crate) store: Store,
     pub(crate) documents: Documents<Transaction>,
     receipt: Option<Receipt>,
+    /// Whether SQL of the function's own asked for the time, or for what else differs from call to call.
+    pub(crate) is_volatile: bool,
 }
 
 impl fmt::Debug for CallOptions {
@@ -86,7 +88,7 @@ impl CallDatabase {
         let transaction = Transaction::new(store.clone(), kind, options.deadline);
         let project = Arc::clone(&store.inner.project);
         let documents = Documents::new(transaction, project, tables, purpose, options.upcast);
-        Self { store, documents, receipt: options.key }
+        Self { store, documents, receipt: options.key, is_volatile: false }
     }
 
     /// What the call returned when it was sent before under the same key, or why it is not said; none where it was not
@@ -105,6 +107,11 @@ impl CallDatabase {
             Ok(()) | Err(DatabaseError::Conflict) => Ok(self.documents.source.earlier()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a unique index refused a write that came behind a read: the function may have looked before another one wrote.
+    pub fn is_outdated(&self) -> bool {
+        self.documents.source.is_outdated()
     }
 
     /// Leaves a receipt with the result of this run under the call's key, to be committed with it.
@@ -152,7 +159,7 @@ impl CallDatabase {
     pub fn take_observed(&mut self) -> Observed {
         let Seen { snapshot, lsn } = self.documents.source.take_seen();
         let Noted { reads, journal } = self.documents.take_noted();
-        Observed { reads, journal, snapshot, lsn, volatile: false }
+        Observed { reads, journal, snapshot, lsn, volatile: self.is_volatile }
     }
 
     /// Makes the writes happen, all of them or none; ends the transaction.

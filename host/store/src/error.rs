@@ -59,6 +59,7 @@ pub(crate) fn explain(error: &tokio_postgres::Error) -> DatabaseError {
     let failure = if *code == SqlState::T_R_SERIALIZATION_FAILURE
         || *code == SqlState::T_R_DEADLOCK_DETECTED
         || is_second_receipt(server)
+        || has_ended_session(server)
     {
         return DatabaseError::Conflict;
     } else if *code == SqlState::NO_DATA_FOUND {
@@ -132,6 +133,12 @@ pub(crate) fn unknown_outcome(detail: &str) -> DatabaseError {
 fn is_second_receipt(server: &DbError) -> bool {
     *server.code() == SqlState::UNIQUE_VIOLATION
         && (server.schema(), server.table()) == (Some("convoke"), Some("receipts"))
+}
+
+/// Whether Postgres has ended the session, and with it the transaction.
+fn has_ended_session(server: &DbError) -> bool {
+    matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+        && ["57P", "08"].iter().any(|class| server.code().code().starts_with(class))
 }
 
 /// Names the declared index behind a constraint: `{table}_{index}_key`.

@@ -6,6 +6,7 @@
 mod backfill;
 mod call;
 mod error;
+mod explain;
 mod parameters;
 mod pipeline;
 mod pool;

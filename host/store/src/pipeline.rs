@@ -10,6 +10,7 @@ use convoke_sql::Statement;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
 use tokio_postgres::RowStream;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::PgLsn;
 
 use crate::Store;
@@ -96,6 +97,20 @@ pub(crate) struct Broken {
     pub(crate) error: DatabaseError,
     /// What the question gave all the same.
     pub(crate) question: Option<Rows>,
+    /// What Postgres found violated, where it is that.
+    pub(crate) violated: Option<Violated>,
+}
+
+/// A rule of a table that a statement broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Violated {
+    Unique,
+}
+
+impl Violated {
+    fn of(error: &tokio_postgres::Error) -> Option<Self> {
+        (error.code() == Some(&SqlState::UNIQUE_VIOLATION)).then_some(Self::Unique)
+    }
 }
 
 impl Connection {
@@ -127,16 +142,29 @@ impl Connection {
         self
     }
 
-    /// Undoes what SQL of a function's own may have done to the session. Without waiting, as [`Self::end_unwatched`].
-    pub(crate) fn restore_session(&self) {
-        if let (Some(restore), Some(client)) = (&self.restore, &self.client) {
-            let _ = pin!(client.batch_execute(restore)).now_or_never();
+    /// Undoes what SQL of a function's own may have done to the session; whether there was any. Without waiting, as
+    /// [`Self::end_unwatched`].
+    pub(crate) fn restore_session(&self) -> bool {
+        let Some(restore) = &self.restore else { return false };
+        self.send_unwatched(restore);
+        true
+    }
+
+    /// Sends a statement whose answer nobody waits for: one poll hands the message to the connection's task.
+    pub(crate) fn send_unwatched(&self, statement: &str) {
+        if let Some(client) = &self.client {
+            let _ = pin!(client.batch_execute(statement)).now_or_never();
         }
+    }
+
+    /// Whether the session is of a server that takes no writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.is_read_only())
     }
 
     /// Sends everything at once and waits for all of it. A failed commit says whether it may have happened.
     pub(crate) async fn round_trip(&mut self, statements: &[Statement], around: Around<'_>) -> Result<Answers, Broken> {
-        let broken = |step, error| Broken { step, error, question: None };
+        let broken = |step, error| Broken { step, error, question: None, violated: None };
         let deadline = self.deadline.into();
         let commits = around.end != End::Open;
         let before = std::mem::replace(&mut self.phase, Phase::InFlight);
@@ -158,13 +186,14 @@ impl Connection {
             Err(_) => return Err(broken(Step::Statement(0), too_late())),
         };
         let result = match result {
-            Err(Failed { fault: Fault::Ours(error), .. }) if commits => {
+            Err(Failed { fault: Fault::Ours(error), commit: Commit::Sent, .. }) => {
                 return Err(broken(Step::Commit, unknown_outcome(&format!("{error:?}"))));
             }
             Err(Failed { step, fault: Fault::Ours(error), .. }) => return Err(broken(step, error)),
-            Err(Failed { step, fault: Fault::Postgres(error), question }) => {
-                let error = if commits { explain_commit(&error) } else { explain(&error) };
-                Err(Broken { step, error, question })
+            Err(Failed { step, fault: Fault::Postgres(error), commit, question }) => {
+                let violated = Violated::of(&error);
+                let error = if commit == Commit::Sent { explain_commit(&error) } else { explain(&error) };
+                Err(Broken { step, error, question, violated })
             }
             Ok(answers) => Ok(answers),
         };
@@ -179,10 +208,7 @@ impl Connection {
 
     /// Ends a transaction without waiting for the answer: what the connection does next queues behind it.
     pub(crate) fn end_unwatched(&mut self, statement: &'static str) {
-        if let Some(client) = &self.client {
-            // One poll hands the message to the connection's task; the answer is discarded there.
-            let _ = pin!(client.batch_execute(statement)).now_or_never();
-        }
+        self.send_unwatched(statement);
         self.phase = Phase::Free;
     }
 
@@ -228,7 +254,9 @@ impl Drop for Connection {
                 self.end_unwatched("rollback");
                 self.restore_session();
             }
-            Phase::Free => self.restore_session(),
+            Phase::Free => {
+                self.restore_session();
+            }
         }
     }
 }
@@ -274,7 +302,17 @@ impl Prepared {
 struct Failed {
     step: Step,
     fault: Fault,
+    commit: Commit,
     question: Option<Rows>,
+}
+
+/// What became of a commit that was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    /// It is on its way, and may have happened.
+    Sent,
+    /// There was none, or it could not be sent.
+    NotSent,
 }
 
 /// A message whose answer is still to come.
@@ -285,6 +323,11 @@ fn post<'a, T: Send>(message: impl Future<Output = Result<T, tokio_postgres::Err
     let mut message: Sent<'a, T> = Box::pin(maybe_done(message.boxed()));
     let _ = message.as_mut().now_or_never();
     message
+}
+
+/// Whether a message failed before it was sent.
+fn has_failed<T>(message: &mut Sent<'_, T>) -> bool {
+    matches!(message.as_mut().output_mut(), Some(Err(_)))
 }
 
 fn post_text<'a>(client: &'a Object, text: Option<&'a str>) -> Option<Sent<'a, ()>> {
@@ -328,9 +371,13 @@ async fn send(
     let locks = post_text(client, around.locks.map(|locks| locks.take.as_str()));
     let begin = post_text(client, around.begin);
     let running = prepared.statements.iter().zip(statements);
-    let running: Vec<_> =
+    let mut running: Vec<_> =
         running.map(|(prepared, statement)| post_statement(client, prepared.as_ref(), statement)).collect();
-    let commit = post_text(client, commits.then_some("commit"));
+    // What the client cannot encode, or send, Postgres does not miss: it would commit the rest.
+    let is_whole = !running.iter_mut().any(has_failed);
+    let mut commit = post_text(client, commits.then_some(if is_whole { "commit" } else { "rollback" }));
+    let has_commit = commit.as_mut().is_some_and(|commit| is_whole && !has_failed(commit));
+    let sent = if has_commit { Commit::Sent } else { Commit::NotSent };
     let unlock = post_text(client, around.locks.map(|_| UNLOCK));
     let position = prepared.position.as_ref().map(|it| post_statement(client, Some(it), &position_asked));
 
@@ -358,7 +405,7 @@ async fn send(
         if matches!(fault, Fault::Postgres(_)) {
             settle_all([unlock]).await;
         }
-        return Err(Failed { step, fault, question: answers.question });
+        return Err(Failed { step, fault, commit: sent, question: answers.question });
     }
     // The commit has happened: what is lost from here on cannot make it fail.
     settle_all([unlock]).await;

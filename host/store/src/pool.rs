@@ -1,7 +1,6 @@
 //! The connections of a host.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use crate::error::explain;
 use crate::pipeline::unavailable;
 use crate::row_locks::Contended;
 use crate::rows::Rooms;
-use crate::sessions::{Hook, HookError, Object, Pool, Sessions};
+use crate::sessions::{Hook, HookError, Object, Pool, Session, Sessions};
 use convoke_model::chain;
 
 /// How a store connects.
@@ -55,8 +54,6 @@ pub(crate) struct Inner {
     /// For the rows that calls read.
     pub(crate) rooms: Rooms,
     pub(crate) sql: bool,
-    /// Whether the database takes no writes, as the newest connection found it: a standby, or closed to them.
-    read_only: Arc<AtomicBool>,
     /// Rows that writers queue for.
     pub(crate) contended: Contended,
     /// When a scan of a table was last looked into.
@@ -87,14 +84,14 @@ impl Store {
         let settings = session_settings(&limits, &project);
         let restore = format!("reset all; select pg_advisory_unlock_all(); {settings}").into();
         let wait = Duration::from_millis(limits.queue_ms_max);
-        let begun = Begun { settings: settings.into(), read_only: Arc::default() };
-        let pool = build(sessions(), connections_max, wait, &begun)?;
-        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, &begun)?;
-        let positions = build(sessions(), 1, wait, &begun)?;
-        let (contended, scans, read_only) = (Contended::default(), Mutex::default(), begun.read_only);
+        let settings: Arc<str> = settings.into();
+        let pool = build(sessions(), connections_max, wait, &settings)?;
+        let held = build(sessions(), SNAPSHOTS_HELD_MAX, Duration::ZERO, &settings)?;
+        let positions = build(sessions(), 1, wait, &settings)?;
+        let (contended, scans) = (Contended::default(), Mutex::default());
         let rooms = Rooms::new(&limits);
         let project = Arc::new(Project { name: project, limits, cursor_key });
-        let inner = Inner { pool, held, positions, tls, project, rooms, sql, read_only, contended, scans, restore };
+        let inner = Inner { pool, held, positions, tls, project, rooms, sql, contended, scans, restore };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -133,11 +130,6 @@ impl Store {
     /// The room that is taken for rows of calls, in bytes; it is never more than `host_read_bytes_max`.
     pub fn read_bytes_held(&self) -> usize {
         self.inner.rooms.held_bytes()
-    }
-
-    /// Whether the database takes no writes.
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.inner.read_only.load(Relaxed)
     }
 
     /// Closes the idle connections, and the others as they come back.
@@ -185,34 +177,31 @@ impl Store {
     }
 }
 
-/// What a new session is given, and tells.
-#[derive(Clone)]
-struct Begun {
-    settings: Arc<str>,
-    read_only: Arc<AtomicBool>,
+/// Finds out what a new session is of, and gives it its settings.
+async fn begin(session: &mut Session, settings: &str) -> Result<(), tokio_postgres::Error> {
+    // Before the settings, which make reading the default.
+    let asked = session.simple_query("show default_transaction_read_only; show in_hot_standby").await?;
+    let is_on =
+        |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"));
+    session.set_read_only(asked.iter().any(is_on));
+    session.batch_execute(settings).await
 }
 
-impl Begun {
-    async fn begin(&self, client: &tokio_postgres::Client) -> Result<(), tokio_postgres::Error> {
-        // Before the settings, which make reading the default.
-        let asked = client.simple_query("show default_transaction_read_only; show in_hot_standby").await?;
-        let is_on =
-            |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"));
-        self.read_only.store(asked.iter().any(is_on), Relaxed);
-        client.batch_execute(&self.settings).await
-    }
-}
-
-fn build(sessions: Sessions, max: usize, wait: Duration, begun: &Begun) -> Result<Pool, deadpool_postgres::BuildError> {
-    let begun = begun.clone();
+fn build(
+    sessions: Sessions,
+    max: usize,
+    wait: Duration,
+    settings: &Arc<str>,
+) -> Result<Pool, deadpool_postgres::BuildError> {
+    let settings = Arc::clone(settings);
     Pool::builder(sessions)
         .max_size(max)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(wait))
         .create_timeout(Some(Duration::from_secs(10)))
-        .post_create(Hook::async_fn(move |client, _| {
-            let begun = begun.clone();
-            Box::pin(async move { begun.begin(client).await.map_err(HookError::Backend) })
+        .post_create(Hook::async_fn(move |session, _| {
+            let settings = Arc::clone(&settings);
+            Box::pin(async move { begin(session, &settings).await.map_err(HookError::Backend) })
         }))
         .build()
 }

@@ -45,10 +45,11 @@ impl Store {
     async fn one_number(&self, statement: &Statement) -> Result<Option<i64>, StoreError> {
         let failed = |source| StoreError::Statement { statement: statement.text.clone(), source };
         let mut client = self.connection().await?;
+        let is_read_only = client.is_read_only();
         let transaction = client
             .build_transaction()
             .isolation_level(IsolationLevel::ReadCommitted)
-            .read_only(self.is_read_only())
+            .read_only(is_read_only)
             .start()
             .await;
         let transaction = transaction.map_err(failed)?;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use deadpool::managed::{self, Metrics, RecycleResult};
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Error, Statement};
 
@@ -17,6 +18,9 @@ pub(crate) type HookError = managed::HookError<Error>;
 /// Statements that a session keeps prepared. Each takes some 10 to 100 KB of the server's memory, plan and all.
 const STATEMENTS_MAX: usize = 256;
 
+/// How long a session is used that took no writes when it began: the server may be a primary by now, or open to them.
+const READ_ONLY_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// Opens sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions(pub(crate) deadpool_postgres::Manager);
@@ -26,6 +30,8 @@ pub(crate) struct Sessions(pub(crate) deadpool_postgres::Manager);
 pub(crate) struct Session {
     client: ClientWrapper,
     statements: Mutex<Prepared<Statement>>,
+    /// Whether its server took no writes when it began: a standby, or a database that is closed to them.
+    is_read_only: bool,
 }
 
 /// What was prepared, by text; of many, those that were used last. Dropping a statement closes it in the session too.
@@ -40,10 +46,13 @@ impl managed::Manager for Sessions {
     type Error = Error;
 
     async fn create(&self) -> Result<Session, Error> {
-        Ok(Session { client: self.0.create().await?, statements: Mutex::default() })
+        Ok(Session { client: self.0.create().await?, statements: Mutex::default(), is_read_only: false })
     }
 
     async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<Error> {
+        if session.is_read_only && metrics.age() > READ_ONLY_AGE_MAX {
+            return Err(RecycleError::message("the database may take writes again"));
+        }
         self.0.recycle(&mut session.client, metrics).await
     }
 
@@ -61,6 +70,19 @@ impl Session {
         let statement = self.client.prepare(text).await?;
         self.statements().insert(text, statement.clone());
         Ok(statement)
+    }
+
+    /// Drops a prepared statement, whose parameters may be of types that the tables no longer have.
+    pub(crate) fn unprepare(&self, text: &str) {
+        self.statements().by_text.remove(text);
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    pub(crate) fn set_read_only(&mut self, is_read_only: bool) {
+        self.is_read_only = is_read_only;
     }
 
     fn statements(&self) -> std::sync::MutexGuard<'_, Prepared<Statement>> {

@@ -37,6 +37,8 @@ pub(crate) struct Held {
     taken: Option<Taken>,
     /// Tables that were found whole when they had been read. They are locked since, and stay it.
     intact: HashSet<String>,
+    /// Settings that the transaction keeps when the session gets its own back.
+    settings: Option<&'static str>,
 }
 
 /// When a snapshot was taken.
@@ -58,6 +60,7 @@ pub(crate) struct Turn {
 /// from which on reading it concerns no other transaction, however long it is held. That waits for mutations that are running.
 const BEGIN_HELD: &str =
     "begin isolation level serializable read only deferrable; set local idle_in_transaction_session_timeout = '2min'";
+const HELD_SETTINGS: &str = "set local idle_in_transaction_session_timeout = '2min'";
 
 impl Store {
     /// Takes a snapshot for readers that are still to come; it is theirs until the last clone is dropped. Few are to be
@@ -78,7 +81,8 @@ impl Store {
         let row = rows.pop().unwrap_or_default();
         let snapshot: String = row.first().ok_or_else(nothing)?.get(0)?;
         let taken = Taken { snapshot: snapshot.clone(), lsn };
-        let held = Held { connection: Some(connection), taken: Some(taken), intact: HashSet::new() };
+        let settings = Some(HELD_SETTINGS);
+        let held = Held { connection: Some(connection), taken: Some(taken), intact: HashSet::new(), settings };
         Ok(HeldSnapshot { shared: SharedSnapshot { held: Arc::new(Mutex::new(held)) }, snapshot, lsn })
     }
 }
@@ -125,7 +129,21 @@ impl Turn {
 
     /// Leaves the transaction to the next run.
     pub(crate) fn give_back(mut self, connection: Connection) {
-        connection.restore_session();
+        if connection.restore_session()
+            && let Some(settings) = self.held.settings
+        {
+            connection.send_unwatched(settings);
+        }
         self.held.connection = Some(connection);
+    }
+}
+
+impl Drop for Held {
+    /// Committed, though it has written nothing: of a transaction that is rolled back Postgres no longer knows what it read, and
+    /// a mutation that runs meanwhile could contradict what the readers were given.
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.end_unwatched("commit");
+        }
     }
 }

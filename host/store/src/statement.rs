@@ -7,7 +7,8 @@ use tokio_postgres::types::ToSql;
 
 use crate::call::CallDatabase;
 use crate::error::Fault;
-use crate::parameters::JsonParameter;
+use crate::explain::Plan;
+use crate::parameters::{Bound, JsonParameter};
 use crate::rows::{Budget, Rows};
 use crate::sessions::Object;
 
@@ -54,9 +55,9 @@ impl CallDatabase {
             Ran::Rows { plan, rows, count } => (plan, rows, count),
         };
         if let Some(plan) = plan {
-            let reads = relations(plan.rows().first().map_or(Ok("null"), |row| row.json(0))?);
-            self.documents.source.check_intact(&names(&reads)).await?;
-            self.documents.note(reads);
+            self.documents.source.check_intact(&names(&plan.reads)).await?;
+            self.documents.note(plan.reads);
+            self.is_volatile |= plan.is_volatile;
         }
         if rows.rows().len() > rows_max as usize {
             return Err(too_many(rows_max));
@@ -93,7 +94,15 @@ impl<'a> Sql<'a> {
         }
         let plan = if self.noted {
             let explain = client.prepare(&format!("explain (format json, verbose, costs off) {text}")).await?;
-            Some(budget.collect(client.query_raw(&explain, parameters).await?).await?)
+            let rows = budget.collect(client.query_raw(&explain, parameters).await?).await?;
+            let json = rows.rows().first().map_or(Ok("null"), |row| row.json(0)).map_err(Fault::Ours)?;
+            let mut plan = Plan::parse(json);
+            if let Some(question) = plan.question() {
+                let known = client.prepared(&question.text).await?;
+                let rows = client.query_raw(&known, question.parameters.iter().map(Bound)).await?;
+                plan.answer(&budget.collect(rows).await?).map_err(Fault::Ours)?;
+            }
+            Some(plan)
         } else {
             None
         };
@@ -127,7 +136,7 @@ fn names(reads: &[Read]) -> Vec<(&str, &str)> {
 /// What became of a statement that Postgres did not refuse.
 enum Ran {
     Rows {
-        plan: Option<Rows>,
+        plan: Option<Plan>,
         rows: Rows,
         count: u64,
     },
@@ -154,41 +163,8 @@ fn first_word(statement: &str) -> &str {
     }
 }
 
-/// The relations in a plan, by name; everything where a function of somebody's own may read what the plan hides.
-fn relations(plan: &str) -> Vec<Read> {
-    let Ok(plan) = serde_json::from_str::<Value>(plan) else { return vec![Read::Everything] };
-    let mut reads = Vec::new();
-    collect(&plan, &mut reads);
-    reads
-}
-
-fn collect(node: &Value, reads: &mut Vec<Read>) {
-    match node {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, reads)),
-        Value::Object(fields) => {
-            let text = |name: &str| fields.get(name).and_then(Value::as_str);
-            if let (Some(schema), Some(name)) = (text("Schema"), text("Relation Name")) {
-                let read = Read::Relation { schema: schema.to_owned(), name: name.to_owned() };
-                if !reads.contains(&read) {
-                    reads.push(read);
-                }
-            }
-            if text("Function Name").is_some() && text("Schema") != Some("pg_catalog") {
-                reads.push(Read::Everything);
-            }
-            fields
-                .values()
-                .filter(|value| value.is_array() || value.is_object())
-                .for_each(|value| collect(value, reads));
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -203,15 +179,5 @@ mod tests {
         ] {
             assert_eq!(first_word(statement), word, "{statement}");
         }
-    }
-
-    #[test]
-    fn relations_come_from_the_plan() {
-        let plan = json!([{ "Plan": { "Node Type": "Hash Join", "Plans": [
-            { "Node Type": "Seq Scan", "Schema": "demo", "Relation Name": "a" },
-            { "Node Type": "Function Scan", "Schema": "pg_catalog", "Function Name": "generate_series" },
-        ] } }]);
-        let read = Read::Relation { schema: "demo".to_owned(), name: "a".to_owned() };
-        assert_eq!(relations(&plan.to_string()), [read]);
     }
 }

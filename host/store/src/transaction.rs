@@ -1,7 +1,7 @@
 //! The transaction of one run: which state it is in, and what may be sent in it.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use convoke_documents::{Birth, Packet, Source, Unmanaged};
 use convoke_model::{Code, DatabaseError, Failure, Table};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::Store;
 use crate::error::{Fault, Writes};
 use crate::parameters::JsonParameter;
-use crate::pipeline::{Answers, Around, Broken, Connection, End, Step};
+use crate::pipeline::{Answers, Around, Broken, Connection, End, Step, Violated};
 use crate::receipt::Receipt;
 use crate::rows::{Budget, Rows};
 use crate::sessions::Object;
@@ -20,6 +20,9 @@ use crate::snapshot::{SharedSnapshot, Taken, Turn};
 
 /// How often a transaction that has read nothing is sent before the call is told of a conflict, and pauses.
 const SENDS_MAX: u32 = 3;
+/// What the question after an earlier receipt may take behind a call's deadline: a failure is final only when it is known
+/// not to have been a success before.
+const EARLIER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a transaction becomes with its first statement.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ pub(crate) struct Transaction {
     savepoint_last: u32,
     seen: Seen,
     earlier: Earlier,
+    /// Whether a unique index refused a write behind a read, which may have shown what was there before.
+    is_outdated: bool,
 }
 
 /// Whether the same call was sent before and is done: what its receipt says.
@@ -118,7 +123,22 @@ impl Transaction {
             _ => Earlier::None,
         };
         let (seen, state) = (Seen::default(), State::Idle);
-        Self { store, deadline, kind, state, savepoints: Vec::new(), savepoint_last: 0, seen, earlier }
+        Self {
+            store,
+            deadline,
+            kind,
+            state,
+            savepoints: Vec::new(),
+            savepoint_last: 0,
+            seen,
+            earlier,
+            is_outdated: false,
+        }
+    }
+
+    /// Whether a unique index refused what the function may not have tried had it read what is there now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.is_outdated
     }
 
     /// Whether somebody wants to know when what is read changes.
@@ -263,10 +283,19 @@ impl Transaction {
         }
         let question = receipt.find(&self.store.inner.project.name);
         self.state = State::Over;
-        let mut connection = Connection::open(&self.store, self.deadline).await?;
+        // The call's own time may be what was over.
+        let deadline = self.deadline.max(Instant::now() + EARLIER_WITHIN);
+        let nothing = || {
+            let words = "the database does not tell whether this was done before";
+            DatabaseError::from(Failure::system(Code::Overloaded, words))
+        };
+        let mut connection = Connection::open(&self.store, deadline).await?;
         let around = Around { question: Some(&question), ..Around::default() };
-        let answers = connection.round_trip(&[], around).await.map_err(|broken| broken.error)?;
-        let nothing = || Failure::system(Code::Overloaded, "the database does not tell whether this was done before");
+        let answers = connection.round_trip(&[], around).await.map_err(|broken| match broken.error {
+            // A lost connection, and not the receipt that a conflict stands for here.
+            DatabaseError::Conflict => nothing(),
+            error => error,
+        })?;
         self.note_earlier(Some(answers.question.ok_or_else(nothing)?))
     }
 
@@ -342,12 +371,16 @@ impl Transaction {
 impl Transaction {
     async fn send(&mut self, packet: &Packet, end: End, direction: Direction) -> Result<Vec<Rows>, DatabaseError> {
         let mut lent = self.lend(direction).await?;
+        let has_read = lent.begun;
         match self.send_on(&mut lent, packet, end).await {
             Ok(results) => {
                 self.take_back(lent, end);
                 Ok(results)
             }
-            Err(broken) => Err(self.refused(lent, packet, end, broken)),
+            Err(broken) => {
+                self.is_outdated |= has_read && broken.violated == Some(Violated::Unique);
+                Err(self.refused(lent, packet, end, broken))
+            }
         }
     }
 
@@ -396,7 +429,7 @@ impl Transaction {
             // As the session's settings say: read only, and serialisable.
             Kind::Snapshot(_) => Some("begin"),
             // A write is refused then, in Postgres' words.
-            Kind::Serial { .. } if self.store.is_read_only() => Some("begin"),
+            Kind::Serial { .. } if lent.connection.is_read_only() => Some("begin"),
             Kind::Serial { .. } => Some("begin isolation level serializable read write"),
         };
         let alone = begin.is_some() && end != End::Open;
@@ -416,7 +449,7 @@ impl Transaction {
         } else {
             lent.connection.round_trip(&packet.statements, around).await
         };
-        let broken = |error| Broken { step: Step::Begin, error, question: None };
+        let broken = |error| Broken { step: Step::Begin, error, question: None, violated: None };
         let Answers { mut rows, question, position } = match sent {
             Ok(answers) => answers,
             Err(mut failed) => {
@@ -533,8 +566,12 @@ impl Source for Transaction {
         let ran = lent
             .run(&restore, writes, async move |client: &Object, budget: &mut Budget| {
                 let prepared = client.prepared(&statement.text).await?;
-                let rows = client.query_raw(&prepared, statement.parameters.into_iter().map(JsonParameter)).await?;
-                budget.collect(rows).await
+                let ran = async {
+                    let rows = client.query_raw(&prepared, statement.parameters.into_iter().map(JsonParameter)).await?;
+                    budget.collect(rows).await
+                };
+                // Its parameters may be of types that the columns have no longer.
+                ran.await.inspect_err(|_| client.unprepare(&statement.text))
             })
             .await;
         let rows = self.settle(lent, ran)?;

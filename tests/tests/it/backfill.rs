@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::time::Duration;
 
-use convoke_model::{Failure, Table, Upcast};
+use convoke_model::{Database, Failure, Table, Upcast};
 use convoke_store::{Backfill, Pass, Progress};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -198,5 +198,13 @@ fn a_document_is_marked_with_the_form_that_it_has() {
         while pass(&mut backfill, &things).await.is_some() {}
         let version: i32 = psql.query_one("select _version from demo.things", &[]).await.expect("a version").get(0);
         assert_eq!(version, 2);
+        let id = things.insert(r#"{"n":1}"#).await;
+        let versions = async || {
+            let rows = psql.query("select distinct _version from demo.things", &[]).await.expect("versions");
+            rows.iter().map(|row| row.get(0)).collect::<Vec<i32>>()
+        };
+        assert_eq!(versions().await, [2], "one that is new");
+        things.change(async |call| call.replace("things", &id, r#"{"n":2}"#).await).await.expect("a change");
+        assert_eq!(versions().await, [2], "one that was replaced");
     });
 }

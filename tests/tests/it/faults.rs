@@ -187,3 +187,83 @@ fn a_result_that_is_too_large_is_not_kept() {
         assert_eq!(host.psql().await.query_one(count, &[]).await.expect("a count").get::<_, i64>(0), 1);
     });
 }
+
+/// Longer than a call may compute in [`Scene`].
+const LONG: u64 = 20_000_000_000;
+/// Some hundred milliseconds.
+const A_WHILE: u64 = 300_000_000;
+
+#[test]
+fn a_function_that_is_too_slow_fails_the_same_way_when_it_is_sent_again() {
+    run(async {
+        let scene = Scene::set("it_slow_again").await;
+        let mut client = SocketClient::new(&scene.host);
+        let args = json!({ "name": "a", "rounds": LONG });
+        let Told::Error(first) = client.mutate_once("histories:spin_then_mark", &args).await else {
+            panic!("it ended")
+        };
+        client.disconnect();
+        let Told::Error(again) = client.again("histories:spin_then_mark", &args).await else {
+            panic!("no answer to a mutation whose own time was over");
+        };
+        assert!(first.contains("longer than it may") && again.contains("longer than it may"), "{first} {again}");
+    });
+}
+
+#[test]
+fn a_client_that_counts_its_connections_wrongly_is_answered() {
+    run(async {
+        let host = TestHost::start(&["histories"]).await;
+        let mut client = SocketClient::new(&host);
+        let args = json!({ "name": "a" });
+        assert_eq!(client.mutate_once("histories:mark", &args).await, Told::Value(Value::Null));
+        client.disconnect();
+        client.count_anew();
+        assert_eq!(client.again("histories:mark", &args).await, Told::Value(Value::Null));
+        let count = "select count(*) from demo.lists";
+        assert_eq!(host.psql().await.query_one(count, &[]).await.expect("a count").get::<_, i64>(0), 1);
+    });
+}
+
+/// Ends the sessions that a mutation has open, once there is one.
+async fn end_sessions(psql: &Client) {
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+               where datname = current_database() and state = 'idle in transaction'";
+    while psql.query_one(end, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn a_session_that_ends_before_the_commit_costs_a_run() {
+    run(async {
+        let host = TestHost::start(&["histories"]).await;
+        let psql = host.psql().await;
+        let claim = host.mutation("histories:claim", json!({ "name": "a", "rounds": A_WHILE }));
+        let (answer, ()) = tokio::join!(claim, end_sessions(&psql));
+        assert_eq!((answer.status, answer.data()), (200, &json!(true)));
+    });
+}
+
+#[test]
+fn a_unique_value_that_came_behind_the_look_is_looked_at() {
+    run(async {
+        let host = TestHost::start(&["histories"]).await;
+        let psql = host.psql().await;
+        let mutation = host.mutation("histories:claim", json!({ "name": "a", "rounds": A_WHILE }));
+        let insert = async {
+            let looking = "select count(*) from pg_stat_activity \
+                           where datname = current_database() and state = 'idle in transaction'";
+            while psql.query_one(looking, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let insert = "insert into demo.claims (data) values ('{\"name\":\"a\"}')";
+            psql.batch_execute(insert).await.expect("another one's claim");
+        };
+        let (answer, ()) = tokio::join!(mutation, insert);
+        assert_eq!((answer.status, answer.data()), (200, &json!(false)), "{:?}", answer.body);
+        // Who has not looked is told.
+        let twice = host.mutation("histories:claim_blindly", json!({ "name": "a" })).await;
+        assert_eq!((twice.status, twice.code()), (409, "CONFLICT"));
+    });
+}

@@ -62,6 +62,11 @@ impl SocketClient {
         self.socket = None;
     }
 
+    /// Says at the next connection that it is the first.
+    pub(crate) fn count_anew(&mut self) {
+        self.connections = 0;
+    }
+
     async fn send(&mut self, request: u32, path: &str, args: &Value) -> Told {
         if self.socket.is_none() {
             self.connect().await;

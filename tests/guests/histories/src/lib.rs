@@ -45,6 +45,11 @@ struct Report {
     total: i64,
 }
 
+#[table("claims", unique(by_name = [name]))]
+struct Claim {
+    name: String,
+}
+
 #[table("gates")]
 struct Gate {
     passed: i64,
@@ -234,4 +239,33 @@ fn mark_once_read(ctx: &MutationCtx, name: String) -> Result<()> {
 fn mark_largely(ctx: &MutationCtx, name: String, bytes: usize) -> Result<String> {
     ctx.db().insert(&List { name, values: Vec::new() })?;
     Ok("x".repeat(bytes))
+}
+
+/// Computes for a while, so that something can happen meanwhile.
+fn spin(rounds: u64) -> u64 {
+    (0..rounds).fold(0, |sum, number| std::hint::black_box(sum).wrapping_add(number))
+}
+
+/// Computes before it comes to the database.
+#[mutation]
+fn spin_then_mark(ctx: &MutationCtx, name: String, rounds: u64) -> Result<()> {
+    spin(rounds);
+    ctx.db().insert(&List { name, values: Vec::new() }).map(drop)
+}
+
+/// Makes a claim that nobody has made; tells whether it did. Computes behind the look.
+#[mutation]
+fn claim(ctx: &MutationCtx, name: String, rounds: u64) -> Result<bool> {
+    if ctx.db().query::<Claim>().index("by_name").eq("name", &name).first()?.is_some() {
+        return Ok(false);
+    }
+    spin(rounds);
+    ctx.db().insert(&Claim { name })?;
+    Ok(true)
+}
+
+/// The same without a look.
+#[mutation]
+fn claim_blindly(ctx: &MutationCtx, name: String) -> Result<()> {
+    ctx.db().insert(&Claim { name }).map(drop)
 }

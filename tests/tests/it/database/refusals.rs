@@ -1,6 +1,8 @@
 //! What cannot be done is told as what it is.
 
-use convoke_model::{Code, Database, Origin};
+use std::time::Duration;
+
+use convoke_model::{Code, Database, Origin, Outcome};
 use convoke_store::Isolation;
 use serde_json::{Value, json};
 
@@ -95,5 +97,69 @@ fn a_database_that_takes_no_writes() {
             assert_eq!(refused.origin, Origin::System, "{refused:?}");
             assert!(refused.message.contains("read-only"), "{refused}");
         }
+        psql.batch_execute(
+            &set.replace("set default_transaction_read_only = on", "reset default_transaction_read_only"),
+        )
+        .await
+        .expect("a setting");
+        for _ in 0..200 {
+            let mut call = things.call(Isolation::Serializable);
+            call.insert("messages", r#"{"channel":"c","author":"a","body":"b"}"#).await.expect("kept");
+            if call.commit().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it is open again, and still takes no writes");
+    });
+}
+
+#[test]
+fn what_cannot_be_sent_takes_the_rest_with_it() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = json!([{ "name": "things" }, { "name": "others" }]);
+        let things = Things::with(&host, things).await;
+        let id = things.insert("{}").await;
+        let psql = host.psql().await;
+        // By hand: an id is no longer what the client encodes.
+        psql.batch_execute("alter table demo.things alter column _id type text").await.expect("another type");
+        let mut call = things.call(Isolation::Serializable);
+        call.insert("others", "{}").await.expect("kept");
+        let _ = call.delete("things", &id).await;
+        let failed = failure(call.commit().await.expect_err("a statement that cannot be sent"));
+        assert_ne!(failed.outcome, Outcome::Unknown, "{failed:?}");
+        let count = psql.query_one("select count(*) from demo.others", &[]).await.expect("a count");
+        assert_eq!(count.get::<_, i64>(0), 0);
+    });
+}
+
+#[test]
+fn a_column_of_somebody_elses_table_changes_its_type() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let psql = host.psql().await;
+        let make = "create schema if not exists demo; create table demo.orders (id serial primary key, customer int); \
+                    insert into demo.orders (customer) values (7)";
+        psql.batch_execute(make).await.expect("a table");
+        let things = Things::with(&host, json!([{ "name": "orders", "unmanaged": { "key": "id" } }])).await;
+        let of = async |customer: Value| {
+            let plan = json!({ "table": "orders", "where": [{ "field": "customer", "op": "eq", "value": customer }] });
+            things.call(Isolation::Snapshot).query(&plan.to_string()).await.map(|found| found != "[]")
+        };
+        // Each of its connections has the statement.
+        for _ in 0..16 {
+            assert_eq!(of(json!(7)).await, Ok(true));
+        }
+        psql.batch_execute("alter table demo.orders alter column customer type text").await.expect("another type");
+        let mut failed = 0;
+        for _ in 0..32 {
+            match of(json!("7")).await {
+                Ok(found) => assert!(found),
+                Err(_) => failed += 1,
+            }
+        }
+        assert!(failed <= 8, "once a connection at most: {failed}");
+        assert_eq!(of(json!("7")).await, Ok(true));
     });
 }

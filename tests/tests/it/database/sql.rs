@@ -140,6 +140,46 @@ fn the_tables_that_it_reads_come_from_its_plan() {
         );
         assert_eq!(reads("select * from hidden()").await, [Read::Everything]);
         assert_eq!(reads("select 1 as one").await, []);
+        psql.batch_execute(
+            "create function demo.total() returns bigint language plpgsql stable as \
+             'begin return (select count(*) from demo.others); end'; \
+             create function demo.upper(int) returns bool language plpgsql immutable as \
+             'begin return exists (select from demo.others where a = $1); end'",
+        )
+        .await
+        .expect("functions");
+        for hides in [
+            "select total() as n",
+            "select 1 as n from generate_series(1, total())",
+            "select * from rows from (hidden(), generate_series(1, 2)) as f(a, b)",
+            "select query_to_xml('select * from demo.others', true, true, '') as x",
+            "select upper(g) as n from generate_series(1, 2) as g",
+        ] {
+            assert_eq!(reads(hides).await, [Read::Everything], "{hides}");
+        }
+        let aggregate =
+            "select jsonb_agg(to_jsonb(t)) as all, count(*) as n, lower(max(data->>'n')) as l from things t";
+        assert_eq!(reads(aggregate).await, [relation("things")]);
+    });
+}
+
+#[test]
+fn what_differs_from_call_to_call_is_known() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = Things::new(&host).await;
+        for (statement, is_volatile) in [
+            ("select now() as t", true),
+            ("select current_date as t", true),
+            ("select 1 as t from things where _creation_time < extract(epoch from clock_timestamp())", true),
+            ("select random() as t", true),
+            ("select count(*) as t, to_char(max(_creation_time), '9.9') as c, 'now()' as w from things", false),
+            ("select data->>'now' as t from things where coalesce(data->>'n', '') <> 'current_date'", false),
+        ] {
+            let mut call = things.observed();
+            call.sql(statement, "[]").await.expect(statement);
+            assert_eq!(call.take_observed().volatile, is_volatile, "{statement}");
+        }
     });
 }
 

@@ -2,11 +2,15 @@
 //! keep true for a transaction that only reads. The schedule is made by a gate, so that it is the same in every run.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use convoke_model::{Database, DatabaseError};
+use convoke_store::{CallOptions, Isolation, NoteReads, SharedSnapshot};
 use serde_json::json;
 
 use super::{HeldGate, ask, make, start};
-use crate::harness::run;
+use crate::harness::{TestHost, run};
+use crate::things::Things;
 
 #[test]
 fn a_closed_batch_stays_as_it_was_reported() {
@@ -62,5 +66,35 @@ fn a_report_holds_what_was_seen_before_it() {
             let reported = report.await.expect("a report");
             assert_eq!(reported, seen["total"], "who saw the total before the report finds it in the report");
         }
+    });
+}
+
+/// As a round of live queries reads it: several runs in one snapshot.
+#[test]
+fn what_runs_that_share_a_snapshot_show_stays_true() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = Things::with(&host, json!([{ "name": "batches" }, { "name": "receipts" }])).await;
+        let batch = things.change(async |call| call.insert("batches", r#"{"open":1}"#).await).await.expect("a batch");
+        let mut receive = things.call(Isolation::Serializable);
+        receive.get("batches", &batch).await.expect("an answer").expect("the batch that is open");
+        things.change(async |call| call.patch("batches", &batch, r#"{"open":2}"#).await).await.expect("it is closed");
+        let shared = SharedSnapshot::new();
+        for _ in 0..2 {
+            let reads = Some(NoteReads { journal: None, snapshot: Some(shared.clone()) });
+            let (isolation, deadline) = (Isolation::Snapshot, Instant::now() + Duration::from_secs(20));
+            let options = CallOptions { isolation, deadline, upcast: None, reads, position: false, key: None };
+            let mut report = things.store.call(Arc::clone(&things.tables), options);
+            report.get("batches", &batch).await.expect("an answer");
+            let receipts = report.query(&json!({ "table": "receipts" }).to_string()).await;
+            assert_eq!(receipts.as_deref(), Ok("[]"));
+            report.commit().await.expect("an end");
+        }
+        drop(shared);
+        let received = async {
+            receive.insert("receipts", r#"{"batch":1}"#).await?;
+            receive.commit().await
+        };
+        assert_eq!(received.await, Err(DatabaseError::Conflict), "the report had no such receipt");
     });
 }
