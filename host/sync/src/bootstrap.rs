@@ -172,18 +172,30 @@ pub(crate) fn check_name(project: &str) -> Result<(), SyncError> {
     if reserved { Err(SyncError::Reserved(project.to_owned())) } else { Ok(()) }
 }
 
-/// The role uses Convoke's functions, and none of its tables.
+/// Functions that are for the database's owner alone.
+const OWNERS: &[&str] = &["count_from"];
+
+/// The role uses Convoke's functions, whichever migration made them, and none of its tables.
 async fn reach_convoke(session: &Session, role: &str) -> Result<(), tokio_postgres::Error> {
+    const FUNCTIONS: &str = "\
+select p.oid::regprocedure::text, p.proname = any($2), has_function_privilege($1, p.oid, 'execute')
+  from pg_proc p where p.pronamespace = 'convoke'::regnamespace";
     let reached = session.query_one("select has_schema_privilege($1, 'convoke', 'usage')", &[&role]).await?;
-    if reached.get(0) {
-        return Ok(());
-    }
+    let functions = session.query(FUNCTIONS, &[&role, &OWNERS]).await?;
     let role = quote_identifier(role);
-    session
-        .run(&format!(
-            "grant usage on schema convoke to {role}; grant execute on all functions in schema convoke to {role}"
-        ))
-        .await
+    let mut changes = Vec::new();
+    if !reached.get::<_, bool>(0) {
+        changes.push(format!("grant usage on schema convoke to {role}"));
+    }
+    for function in functions {
+        let (name, is_owners, may): (String, bool, bool) = (function.get(0), function.get(1), function.get(2));
+        match (is_owners, may) {
+            (true, true) => changes.push(format!("revoke execute on function {name} from {role}")),
+            (false, false) => changes.push(format!("grant execute on function {name} to {role}")),
+            _ => {}
+        }
+    }
+    if changes.is_empty() { Ok(()) } else { session.run(&changes.join("; ")).await }
 }
 
 /// By default, everybody who may connect may make temporary tables; before Postgres 15, tables in `public` too. That is

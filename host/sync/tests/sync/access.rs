@@ -127,6 +127,28 @@ fn no_project_reaches_another() {
 }
 
 #[test]
+fn the_role_has_the_functions_that_are_for_it() {
+    run(async {
+        let database = Database::with(demo()).await;
+        let app = connect(&database.provisioned.app).await;
+        refused(&app, "select convoke.count_from('another system')").await;
+        // As a database that gives nothing to everybody has it when a migration makes a function.
+        let take = "revoke execute on all functions in schema convoke from public; \
+                    grant execute on function convoke.count_from(text) to";
+        let role = database.provisioned.role.as_ref().expect("a role");
+        let admin = connect(&database.admin).await;
+        let others = format!("revoke execute on all functions in schema convoke from {role}; {take} {role}");
+        admin.batch_execute(&others).await.expect("other grants");
+        refused(&app, "select convoke.key('1')").await;
+        bootstrap(&database.admin, "demo").await.expect("provisioned again");
+        app.batch_execute("select convoke.key('1'); select * from convoke.find_receipt('demo', 'a', 'b')")
+            .await
+            .expect("functions of each migration");
+        refused(&app, "select convoke.count_from('another system')").await;
+    });
+}
+
+#[test]
 fn every_host_derives_the_same_password_and_it_opens_the_door() {
     run(async {
         let database = Database::new().await;
