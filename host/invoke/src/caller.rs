@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use convoke_store::Receipt;
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::commit_watch::CommitWatch;
@@ -71,12 +70,12 @@ impl Caller {
     }
 
     /// Under what a mutation happens once: the same key for another call is not the same mutation.
-    pub(crate) fn receipt(&self, path: &str, args: &Value) -> Option<Receipt> {
+    pub(crate) fn receipt(&self, path: &str, args: &str) -> Option<Receipt> {
         let (scope, key, fresh) = match self.key.as_ref()? {
             CallKey::Request { session, number, is_first } => (session.to_string(), number.to_string(), *is_first),
             CallKey::Text(text) => (String::new(), text.clone(), false),
         };
-        let digest = Receipt::digest(path, &args.to_string());
+        let digest = Receipt::digest(path, args);
         Some(Receipt { scope: scope.into(), key: key.into(), digest, fresh })
     }
 

@@ -11,7 +11,7 @@ use convoke_store::{HeldSnapshot, NoteReads, Store};
 
 use crate::admission::{self, Admission};
 use crate::answer::{Answer, RequestId};
-use crate::arguments::{self, Arguments};
+use crate::arguments;
 use crate::call::Call;
 use crate::caller::{CallOrigin, Caller};
 use crate::kept::{Asked, Keeper, KeptResults, Lookup, Ran};
@@ -81,7 +81,7 @@ impl Invoker {
         let deployment = self.inner.deployments.current();
         let function = version::find(&deployment, caller, &call)?;
         let arguments = arguments::read(function, &call)?;
-        Ok(Checked { path: function.path().to_string(), args: arguments.value.to_string() })
+        Ok(Checked { path: function.path().to_string(), args: arguments })
     }
 
     /// Takes a snapshot for queries that are still to come.
@@ -162,15 +162,15 @@ impl Invoker {
             caller,
             deployment,
             function,
-            args: &arguments.text,
+            args: &arguments,
             request_id,
             deadline,
             clock: clock(),
             reads,
-            receipt: caller.receipt(function.path().as_str(), &arguments.value),
+            receipt: caller.receipt(function.path().as_str(), &arguments),
         };
         Ok(match function.kind() {
-            Kind::Query if run.reads.is_none() => self.kept_or_run(run, &arguments).await,
+            Kind::Query if run.reads.is_none() => self.kept_or_run(run).await,
             Kind::Query => run.query().await,
             Kind::Mutation => self.committed(run.mutation().await),
             Kind::Action | Kind::Rule => run.once().await,
@@ -178,11 +178,11 @@ impl Invoker {
     }
 
     /// A query's kept result; else a run, which is kept where it is worth it.
-    async fn kept_or_run(&self, mut run: Run<'_>, arguments: &Arguments<'_>) -> Ended {
+    async fn kept_or_run(&self, mut run: Run<'_>) -> Ended {
         let Some(kept) = self.inner.kept.get() else { return run.query().await };
         let path = run.function.path().as_str();
         let (at_least, deadline, deployment) = (run.caller.at_least, run.deadline, run.deployment);
-        match kept.find(Asked { path, args: &arguments.value, deployment, at_least, deadline }).await {
+        match kept.find(Asked { path, args: run.args, deployment, at_least, deadline }).await {
             Lookup::Kept(result) => result.ended(),
             Lookup::Run => run.query().await,
             Lookup::Keep(keeper) => {

@@ -9,7 +9,6 @@ use std::time::Instant;
 use convoke_deploy::Deployment;
 use convoke_model::{Failure, Observed};
 use futures_util::future::BoxFuture;
-use serde_json::Value;
 
 use crate::answer::{RequestId, ResultText, VersionTag};
 use crate::run::Ended;
@@ -19,7 +18,7 @@ use crate::run::Ended;
 pub struct Asked<'a> {
     /// The function's canonical path.
     pub path: &'a str,
-    pub args: &'a Value,
+    pub args: &'a str,
     /// The one that a run would take. A result of it is not kept once another one serves.
     pub deployment: &'a Arc<Deployment>,
     /// The result shows all that committed before this position, and all that had committed when it was asked for.

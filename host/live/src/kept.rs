@@ -48,7 +48,7 @@ impl Inner {
         if self.volatile.lock().contains(asked.path) {
             return Lookup::Run;
         }
-        let args = Arc::from(asked.args.to_string());
+        let args = Arc::from(asked.args);
         let key = QueryKey { path: Arc::from(asked.path), args, journal: None };
         if let Some(found) = self.holding(&key, &asked).await {
             self.metrics.cache_hits.fetch_add(1, Relaxed);

@@ -107,6 +107,16 @@ fn a_failure_of_the_system_says_what_became_of_the_call() {
     });
 }
 
+#[test]
+fn a_function_is_given_what_was_checked() {
+    run(async {
+        let host = TestHost::start(&["friendly"]).await;
+        let twice = r#" { "value" : { "b": [50.0, 1e2], "a": 1, "a": 2 } } "#;
+        let (_, _, answer) = host.send_with(Method::POST, "/api/query/friendly:echo", &[], twice).await;
+        assert_eq!(answer["data"], json!({ "a": 2, "b": [50, 100] }));
+    });
+}
+
 /// A query that has been asked so often that its result is kept.
 async fn warmed(host: &TestHost) {
     for _ in 0..4 {
