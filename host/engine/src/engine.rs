@@ -20,9 +20,10 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// Core instances of one component: a Rust guest has 4, a Python guest 38.
 const CORE_INSTANCES_MAX: u32 = 64;
-/// Memories and tables of one component: composed ones have several.
-const MEMORIES_MAX: u32 = 4;
-const TABLES_MAX: u32 = 8;
+/// Memories and tables of one component: one that is composed of two has twice what a guest has. The pools have as many
+/// for each instance.
+const MEMORIES_MAX: u32 = 2;
+const TABLES_MAX: u32 = 4;
 /// Memory that a pool slot keeps between calls. With `pagemap_scan` only what was written is reset, so more is kept;
 /// without it all of it is, so that less is faster (128 KiB: 9.5 µs for an instance, 1 MiB: 21 µs, plain 12 µs).
 const KEEP_BYTES_SCAN: usize = 1 << 20;
@@ -252,8 +253,8 @@ fn configure(limits: &Limits, instances: u32, reset: Reset, concurrency: bool) -
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
+        .total_memories(instances.saturating_mul(MEMORIES_MAX))
+        .total_tables(instances.saturating_mul(TABLES_MAX))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)

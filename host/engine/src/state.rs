@@ -65,6 +65,9 @@ pub(crate) struct State {
     /// Whether the function asked for what differs from call to call.
     pub(crate) volatile: bool,
     log_bytes: usize,
+    /// Of all memories of the instance together, and of all tables.
+    memory_bytes: usize,
+    table_elements: usize,
     host_calls: u64,
     /// Made when a function first asks: most never do.
     random: Option<ChaCha8Rng>,
@@ -85,6 +88,8 @@ impl State {
             stderr: Vec::new(),
             volatile: false,
             log_bytes: 0,
+            memory_bytes: 0,
+            table_elements: 0,
             host_calls: 0,
             random: None,
             started: Instant::now(),
@@ -171,20 +176,31 @@ impl Stop {
 }
 
 impl ResourceLimiter for State {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        if desired <= self.limits.memory_bytes_max {
-            return Ok(true);
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let grown = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if grown > self.limits.memory_bytes_max {
+            let words = format!("the function needs more than {} bytes of memory", self.limits.memory_bytes_max);
+            return Err(Stop::failure(Failure::function(Code::MemoryLimit, words)).into());
         }
-        let words = format!("the function needs more than {} bytes of memory", self.limits.memory_bytes_max);
-        Err(Stop::failure(Failure::function(Code::MemoryLimit, words)).into())
+        // What goes beyond the guest's own bound does not happen.
+        let is_within = maximum.is_none_or(|maximum| desired <= maximum);
+        if is_within {
+            self.memory_bytes = grown;
+        }
+        Ok(is_within)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        if desired <= self.limits.table_elements_max {
-            return Ok(true);
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let grown = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if grown > self.limits.table_elements_max {
+            let words = format!("the function needs tables of more than {} elements", self.limits.table_elements_max);
+            return Err(Stop::failure(Failure::function(Code::TableLimit, words)).into());
         }
-        let words = format!("the function needs a table of more than {} elements", self.limits.table_elements_max);
-        Err(Stop::failure(Failure::function(Code::TableLimit, words)).into())
+        let is_within = maximum.is_none_or(|maximum| desired <= maximum);
+        if is_within {
+            self.table_elements = grown;
+        }
+        Ok(is_within)
     }
 
     fn instances(&self) -> usize {

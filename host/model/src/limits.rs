@@ -9,9 +9,9 @@ pub struct Limits {
     pub call_ms_max: u64,
     /// The same for an action, which may wait for the outside.
     pub action_ms_max: u64,
-    /// Linear memory of one instance.
+    /// Linear memory of one instance, all its memories together.
     pub memory_bytes_max: usize,
-    /// Elements of one table of an instance.
+    /// Elements of all tables of an instance.
     pub table_elements_max: usize,
     /// The guest's own stack.
     pub stack_bytes_max: usize,

@@ -121,6 +121,26 @@ fn a_table_grows_no_further_than_its_limit() {
 }
 
 #[test]
+fn memories_and_tables_of_an_instance_count_together() {
+    run(async {
+        let host = TestHost::with_limits(&[], limits()).await;
+        host.deploy_bytes("two", wat_bytes("two_modules.wat")).await.expect("a deployment");
+        for (function, code) in [("memories", "MEMORY_LIMIT"), ("tables", "TABLE_LIMIT")] {
+            let answer = host.query(&format!("two:{function}"), json!({})).await;
+            assert_eq!((answer.code(), answer.status), (code, 500), "{answer:?}");
+        }
+        // There are as many as all instances may have, so that none fails for want of one.
+        let roomy = Limits { memory_bytes_max: 128 << 20, table_elements_max: 40_000, ..limits() };
+        let host = TestHost::with_limits(&[], Limits { instances_max: 2, ..roomy }).await;
+        host.deploy_bytes("two", wat_bytes("two_modules.wat")).await.expect("a deployment");
+        let calls = (0..24).map(|_| host.query("two:memories", json!({})));
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.data(), &Value::Null);
+        }
+    });
+}
+
+#[test]
 fn a_query_cannot_write_though_its_component_can() {
     run(async {
         let host = TestHost::with_limits(&["mixed=mixed-query-writes"], limits()).await;
