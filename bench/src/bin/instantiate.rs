@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use convoke_engine::{Call, Clock, ComponentVersion, Engine, Room};
+use convoke_engine::{CacheDirs, Call, Clock, ComponentVersion, Engine, Room};
 use convoke_model::{Kind, Limits};
 use wasmtime::component::{Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bare = Bare::new(&wasm)?;
     let cache_dir = std::env::temp_dir().join(format!("convoke-bench-{}", std::process::id()));
-    let host = Engine::new(Limits::default(), cache_dir.clone())?;
+    let host = Engine::new(Limits::default(), CacheDirs::private(cache_dir.clone()))?;
     let version = runtime.block_on(host.load(wasm))?;
 
     let (mut bare_times, mut host_times) = (Vec::new(), Vec::new());

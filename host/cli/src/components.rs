@@ -1,6 +1,7 @@
 //! One build of the components, with its progress.
 
-use convoke_project::{BuildError, BuildReport, Builder, CargoOutput};
+use convoke_project::{BuildError, BuildReport, Builder, CargoOutput, Project};
+use convoke_server::CacheDirs;
 
 use crate::output::Output;
 
@@ -15,6 +16,13 @@ pub(crate) async fn build(builder: &mut Builder, output: &Output) -> Result<Buil
         }
     };
     builder.build(CargoOutput::Lines(&mut line)).await
+}
+
+/// Compiled components are kept with the project, and what tells ours from others with the user: a project may have come
+/// from anywhere, with whatever in its directory.
+pub(crate) fn cache(project: &Project) -> CacheDirs {
+    let users = convoke_local_postgres::user_cache_dir().ok();
+    CacheDirs { compiled: project.state_dir().join("cache"), key: users.map(|users| users.join("components")) }
 }
 
 /// Lines of cargo whose news come with more detail from us.

@@ -145,7 +145,7 @@ async fn schema(project: &Project, output: &Output) -> Result<Schema, Failure> {
             wasm.map_err(|e| Failure::new(format!("`{}` cannot be read", built.wasm_path.display())).cause(&e))?;
         sources.push(ComponentSource { module: built.module.to_string(), wasm });
     }
-    let cache = project.state_dir().join("cache");
+    let cache = components::cache(project);
     let declared = convoke_server::declared_schema(sources, convoke_model::Limits::default(), cache).await;
     declared.map_err(deploy_failure)
 }

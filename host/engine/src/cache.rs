@@ -2,7 +2,8 @@
 //!
 //! Loading native code is only as safe as where it comes from: a file counts only if its first bytes are a keyed digest
 //! (HMAC-SHA-256) of the rest under a key that this host made and that nobody else may read. Anything else is as if it
-//! were not there, and is compiled again.
+//! were not there, and is compiled again. The key lies in a folder of the user's, as the other one may have come from
+//! elsewhere: with a project that was downloaded, keys and all.
 //!
 //! Several hosts may share the folder. A file appears whole, by a rename, or not at all; what a crash leaves half
 //! written is removed by a later host.
@@ -10,7 +11,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +33,23 @@ const CACHE_BYTES_MAX: u64 = 256 << 20;
 /// A file that is being written is renamed within seconds: one this old belongs to a host that crashed.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_hours(1);
 
+/// Where compiled components are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheDirs {
+    /// The components.
+    pub compiled: PathBuf,
+    /// The key that says which of them this user's hosts have written. Nobody else may have put anything there. Without
+    /// one, each host has a key of its own, and compiles anew what others compiled.
+    pub key: Option<PathBuf>,
+}
+
+impl CacheDirs {
+    /// One folder for both, which nobody but this user has ever written to.
+    pub fn private(directory: PathBuf) -> Self {
+        Self { key: Some(directory.clone()), compiled: directory }
+    }
+}
+
 /// A folder of compiled components.
 pub(crate) struct Cache {
     directory: PathBuf,
@@ -40,14 +58,22 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
-        Self::with_bound(directory, CACHE_BYTES_MAX)
+    pub(crate) fn open(dirs: CacheDirs) -> io::Result<Self> {
+        Self::with_bound(dirs, CACHE_BYTES_MAX)
     }
 
-    fn with_bound(directory: PathBuf, bytes_max: u64) -> io::Result<Self> {
-        open_directory(&directory)?;
-        let key = read_or_make_key(&directory)?;
-        Ok(Self { directory, key, bytes_max })
+    fn with_bound(dirs: CacheDirs, bytes_max: u64) -> io::Result<Self> {
+        let CacheDirs { compiled, key } = dirs;
+        open_directory(&compiled)?;
+        let key = match key.map(|key| read_or_make_key(&key).map_err(|error| (key, error))) {
+            Some(Ok(key)) => key,
+            Some(Err((path, error))) => {
+                tracing::warn!(%error, path = %path.display(), "no key can be kept: what is compiled is for this host alone");
+                new_key()?
+            }
+            None => new_key()?,
+        };
+        Ok(Self { directory: compiled, key, bytes_max })
     }
 
     /// The component, from the cache or by compiling it; what was compiled is kept. A cache that cannot be written
@@ -198,8 +224,10 @@ fn open_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A key that a crash left short is made anew: what was signed with it is compiled again.
+/// A key that a crash left short, or that others may have made or read, is made anew: what was signed with it is compiled
+/// again.
 fn read_or_make_key(directory: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    open_directory(directory)?;
     let path = directory.join(KEY_FILE);
     if let Some(key) = read_key(&path)? {
         return Ok(key);
@@ -210,12 +238,17 @@ fn read_or_make_key(directory: &Path) -> io::Result<[u8; KEY_BYTES]> {
     if let Some(key) = read_key(&path)? {
         return Ok(key);
     }
-    let mut key = [0; KEY_BYTES];
-    rand::rngs::OsRng.try_fill_bytes(&mut key).map_err(io::Error::other)?;
+    let key = new_key()?;
     let mut file = temporary_in(directory)?;
     file.write_all(&key)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
+    Ok(key)
+}
+
+fn new_key() -> io::Result<[u8; KEY_BYTES]> {
+    let mut key = [0; KEY_BYTES];
+    rand::rngs::OsRng.try_fill_bytes(&mut key).map_err(io::Error::other)?;
     Ok(key)
 }
 
@@ -225,11 +258,33 @@ fn temporary_in(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
 }
 
 fn read_key(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(bytes.try_into().ok()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Another user's is not to be trusted, and one that cannot be read is no use.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !is_private(&file)? {
+        tracing::warn!(path = %path.display(), "others may know the key of the compiled components: making another one");
+        return Ok(None);
     }
+    let mut bytes = Vec::new();
+    file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes.try_into().ok())
+}
+
+/// Whether a file is this user's, and nobody else may read or write it.
+#[cfg(unix)]
+fn is_private(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file() && metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o777 == 0o600)
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &File) -> io::Result<bool> {
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ fn wasm(number: u32) -> Vec<u8> {
     wat::parse_str(text).expect("a component")
 }
 
+fn private(directory: &Path) -> CacheDirs {
+    CacheDirs::private(directory.to_owned())
+}
+
 fn files(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("a folder");
     let mut names: Vec<_> =
@@ -36,7 +40,7 @@ fn what_was_used_longest_ago_goes_first() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = wasmtime::Engine::default();
     let path = |number| folder.path().join(file_name(&engine, &wasm(number)));
-    let cache = Cache::open(folder.path().to_owned()).expect("a cache");
+    let cache = Cache::open(private(folder.path())).expect("a cache");
     for number in [1, 2, 3] {
         cache.component(&engine, &wasm(number)).expect("a component");
     }
@@ -47,7 +51,7 @@ fn what_was_used_longest_ago_goes_first() {
     // The use of the oldest makes it the newest.
     cache.component(&engine, &wasm(1)).expect("a component");
 
-    let cache = Cache::with_bound(folder.path().to_owned(), 2 * bytes + bytes / 2).expect("a cache");
+    let cache = Cache::with_bound(private(folder.path()), 2 * bytes + bytes / 2).expect("a cache");
     cache.component(&engine, &wasm(4)).expect("a component");
     assert!(path(1).exists() && path(4).exists());
     assert!(!path(2).exists() && !path(3).exists());
@@ -66,12 +70,12 @@ fn what_a_crash_leaves_does_not_matter() {
     age(&old, TEMPORARY_AGE_MAX + Duration::from_secs(1));
     fs::write(&new, [0; 100]).expect("a file");
 
-    let cache = Cache::open(folder.path().to_owned()).expect("a cache");
+    let cache = Cache::open(private(folder.path())).expect("a cache");
     cache.component(&engine, &wasm(1)).expect("a component");
     assert!(cache.load(&engine, &component).is_some());
     assert!(!old.exists() && new.exists());
     // The next host reads the key that this one made.
-    assert_eq!(Cache::open(folder.path().to_owned()).expect("a cache").key, cache.key);
+    assert_eq!(Cache::open(private(folder.path())).expect("a cache").key, cache.key);
 }
 
 #[test]
@@ -79,13 +83,48 @@ fn a_component_of_another_key_is_compiled_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = wasmtime::Engine::default();
     let path = folder.path().join(file_name(&engine, &wasm(1)));
-    let cache = Cache::open(folder.path().to_owned()).expect("a cache");
+    let cache = Cache::open(private(folder.path())).expect("a cache");
     cache.component(&engine, &wasm(1)).expect("a component");
     fs::remove_file(folder.path().join(KEY_FILE)).expect("a key");
-    let other = Cache::open(folder.path().to_owned()).expect("a cache");
+    let other = Cache::open(private(folder.path())).expect("a cache");
     assert!(other.load(&engine, &path).is_none());
     other.component(&engine, &wasm(1)).expect("a component");
     assert!(other.load(&engine, &path).is_some());
+}
+
+#[test]
+fn what_came_with_its_own_key_is_compiled_again() {
+    let (theirs, ours) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let engine = wasmtime::Engine::default();
+    let path = theirs.path().join(file_name(&engine, &wasm(1)));
+    // Whoever packed it had a key of his own, beside the code.
+    let cache = Cache::open(private(theirs.path())).expect("a cache");
+    cache.component(&engine, &wasm(1)).expect("a component");
+    let dirs = || CacheDirs { compiled: theirs.path().to_owned(), key: Some(ours.path().to_owned()) };
+    let cache = Cache::open(dirs()).expect("a cache");
+    assert!(cache.load(&engine, &path).is_none());
+    cache.component(&engine, &wasm(1)).expect("a component");
+    assert!(Cache::open(dirs()).expect("a cache").load(&engine, &path).is_some());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_may_read_is_made_anew() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = wasmtime::Engine::default();
+    let path = folder.path().join(file_name(&engine, &wasm(1)));
+    let cache = Cache::open(private(folder.path())).expect("a cache");
+    cache.component(&engine, &wasm(1)).expect("a component");
+    let key = folder.path().join(KEY_FILE);
+    for mode in [0o640, 0o604, 0o622] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("a mode");
+        let other = Cache::open(private(folder.path())).expect("a cache");
+        assert!(other.load(&engine, &path).is_none(), "{mode:o}");
+        other.component(&engine, &wasm(1)).expect("a component");
+        assert_eq!(fs::metadata(&key).expect("a key").permissions().mode() & 0o777, 0o600);
+        assert!(Cache::open(private(folder.path())).expect("a cache").load(&engine, &path).is_some());
+    }
 }
 
 #[test]
@@ -127,7 +166,7 @@ fn processes_that_start_at_once_agree() {
     assert_eq!(compiled(&directory).len(), 3);
     // All of them signed with one key.
     let engine = wasmtime::Engine::default();
-    let cache = Cache::open(directory.clone()).expect("a cache");
+    let cache = Cache::open(private(&directory)).expect("a cache");
     for number in 0..3 {
         assert!(cache.load(&engine, &directory.join(file_name(&engine, &wasm(number)))).is_some());
     }
@@ -144,7 +183,7 @@ fn a_host_in_a_process_of_its_own() {
 /// What a host does with its cache: the same components as all others, and all at a time.
 fn start(directory: &Path) -> [u8; KEY_BYTES] {
     let engine = wasmtime::Engine::default();
-    let cache = Cache::open(directory.to_owned()).expect("a cache");
+    let cache = Cache::open(private(directory)).expect("a cache");
     for number in 0..3 {
         cache.component(&engine, &wasm(number)).expect("a component");
     }

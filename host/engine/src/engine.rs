@@ -11,7 +11,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::Component;
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheDirs};
 use crate::rooms::Rooms;
 use crate::state::State;
 
@@ -38,8 +38,7 @@ pub struct EngineOptions {
     pub limits: Limits,
     /// Projects that have a share at a time.
     pub projects_max: u32,
-    /// Where compiled components are kept. Only this host may write there.
-    pub cache_dir: PathBuf,
+    pub cache: CacheDirs,
 }
 
 /// How instances' memory is reset between calls.
@@ -134,9 +133,10 @@ impl Engines {
     /// When a limit is beyond its bound, wasmtime refuses the configuration (address space is short), or the cache
     /// cannot be used.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { limits, projects_max, cache_dir } = options;
+        let EngineOptions { limits, projects_max, cache } = options;
         limits.check()?;
-        let cache = Cache::open(cache_dir.clone()).map_err(|source| EngineError::Cache { path: cache_dir, source })?;
+        let path = cache.compiled.clone();
+        let cache = Cache::open(cache).map_err(|source| EngineError::Cache { path, source })?;
         let reset =
             if PoolingAllocationConfig::is_pagemap_scan_available() { Reset::PagemapScan } else { Reset::Plain };
         let instances = (Rooms::synchronous(&limits, projects_max), Rooms::concurrent(&limits, projects_max));
@@ -210,8 +210,8 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engines::new`].
-    pub fn new(limits: Limits, cache_dir: PathBuf) -> Result<Self, EngineError> {
-        let engines = Engines::new(EngineOptions { limits: limits.clone(), projects_max: 1, cache_dir })?;
+    pub fn new(limits: Limits, cache: CacheDirs) -> Result<Self, EngineError> {
+        let engines = Engines::new(EngineOptions { limits: limits.clone(), projects_max: 1, cache })?;
         engines.share(limits).map_err(EngineError::Share)
     }
 

@@ -19,7 +19,7 @@ mod state;
 mod version;
 mod wasi;
 
-pub use cache::digest;
+pub use cache::{CacheDirs, digest};
 pub use call::{Call, CallError, Outcome};
 pub use engine::{Engine, EngineError, EngineOptions, Engines, Reset, ShareError};
 pub use load::LoadError;

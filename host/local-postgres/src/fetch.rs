@@ -272,7 +272,10 @@ fn make_public(path: &Path) -> Result<(), Error> {
 }
 
 /// The user's cache, or the system's where the unprivileged account of a root parent cannot enter the user's.
-fn user_cache_dir() -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// Where the user has none.
+pub fn user_cache_dir() -> Result<PathBuf, Error> {
     let home = || env::var_os("HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let users = if cfg!(target_os = "macos") {
         home().map(|home| home.join("Library/Caches"))

@@ -37,6 +37,7 @@ use tokio::{task::spawn_blocking, time};
 use crate::{cluster::Cluster, server::Server, sync::Sync};
 pub use crate::{
     error::Error,
+    fetch::user_cache_dir,
     probe::{Probe, probe},
     programs::Source,
     version::Version,

@@ -31,8 +31,7 @@ pub const STALL_MAX: Duration = Duration::from_secs(30);
 /// A process with one project.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
-    /// Where compiled components are kept; only this host may write there.
-    pub cache_dir: PathBuf,
+    pub cache: CacheDirs,
     pub project: ProjectConfig,
 }
 
@@ -135,16 +134,16 @@ pub struct Host {
     pub(crate) stopping: watch::Sender<bool>,
 }
 
-/// The tables that components declare, without a database. Compiled components are kept in `cache_dir` as a host would.
+/// The tables that components declare, without a database. Compiled components are kept as a host would.
 ///
 /// # Errors
 /// When the engine cannot start, a component is refused, or two disagree.
 pub async fn declared_schema(
     sources: Vec<ComponentSource>,
     limits: Limits,
-    cache_dir: PathBuf,
+    cache: CacheDirs,
 ) -> Result<Schema, DeployError> {
-    let engine = Engine::new(limits, cache_dir)?;
+    let engine = Engine::new(limits, cache)?;
     let mut components = BTreeMap::new();
     for ComponentSource { module, wasm } in sources {
         if !FunctionPath::is_module(&module) {
@@ -230,9 +229,9 @@ impl Host {
     /// # Errors
     /// When the engine, the cache or Postgres refuse.
     pub async fn open(config: HostConfig) -> Result<Arc<Self>, OpenError> {
-        let HostConfig { cache_dir, project } = config;
+        let HostConfig { cache, project } = config;
         let (limits, connections_max) = (project.limits.clone(), project.connections_max);
-        let process = Process::start(ProcessConfig { cache_dir, limits, connections_max, projects_max: 1 })?;
+        let process = Process::start(ProcessConfig { cache, limits, connections_max, projects_max: 1 })?;
         process.open(project).await
     }
 

@@ -1,11 +1,10 @@
 //! What all projects of a process share: engines, the clock of deadlines, TLS to the outside, a change feed a database,
 //! and a budget of connections to Postgres.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use convoke_engine::{Engine, EngineError, EngineOptions, Engines, Reset, ShareError};
+use convoke_engine::{CacheDirs, Engine, EngineError, EngineOptions, Engines, Reset, ShareError};
 use convoke_feed::{Feed, FeedOptions};
 use convoke_model::Limits;
 use convoke_postgres::Config;
@@ -23,8 +22,7 @@ pub const CONNECTIONS_MIN: usize = 2;
 /// What a process is given to share out.
 #[derive(Debug, Clone)]
 pub struct ProcessConfig {
-    /// Where compiled components are kept; only this process may write there.
-    pub cache_dir: PathBuf,
+    pub cache: CacheDirs,
     /// What no project exceeds; `instances_max` is for all projects together.
     pub limits: Limits,
     /// Connections to Postgres for the calls of all projects together.
@@ -85,8 +83,8 @@ impl Process {
     /// # Errors
     /// When wasmtime or the cache refuse.
     pub fn start(config: ProcessConfig) -> Result<Self, OpenError> {
-        let ProcessConfig { cache_dir, limits, connections_max, projects_max } = config;
-        let engines = Engines::new(EngineOptions { limits, projects_max, cache_dir })?;
+        let ProcessConfig { cache, limits, connections_max, projects_max } = config;
+        let engines = Engines::new(EngineOptions { limits, projects_max, cache })?;
         if engines.reset() == Reset::Plain {
             tracing::info!("this kernel lacks PAGEMAP_SCAN (Linux 6.7): instances are reset the slower way");
         }

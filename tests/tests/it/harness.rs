@@ -14,8 +14,8 @@ use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
 use convoke_postgres::Config;
 use convoke_server::{
-    AppliedBy, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, ProjectConfig, STALL_MAX,
-    ServerLimits,
+    AppliedBy, CacheDirs, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, ProjectConfig,
+    STALL_MAX, ServerLimits,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request};
@@ -125,7 +125,7 @@ impl TestHost {
             sql: true,
         };
         change(&mut project);
-        let host = Host::open(HostConfig { cache_dir: cache.path().join("cache"), project }).await?;
+        let host = Host::open(HostConfig { cache: CacheDirs::private(cache.path().join("cache")), project }).await?;
         Ok(Self::listen(host, postgres, cache).await)
     }
 

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 
-use convoke_engine::Engine;
+use convoke_engine::{CacheDirs, Engine};
 use convoke_model::Limits;
 
-use crate::harness::{TestHost, component_bytes, run, wat_bytes};
+use crate::harness::{TestHost, component_bytes, run, wat_bytes, wat_text};
 
 async fn refusal(host: &TestHost, wasm: Vec<u8>) -> String {
     let error = host.deploy_bytes("guest", wasm).await.expect_err("a refusal");
@@ -16,6 +16,13 @@ async fn refusal(host: &TestHost, wasm: Vec<u8>) -> String {
         source = cause.source();
     }
     words
+}
+
+/// More memories than an instance may have.
+fn three_memories() -> Vec<u8> {
+    let another = "(core module $another (memory 1)) (core instance (instantiate $another)) ";
+    let text = wat_text("two_modules.wat").replacen("(core module $other", &format!("{another}(core module $other"), 1);
+    wat::parse_str(text).expect("valid text")
 }
 
 #[test]
@@ -32,6 +39,7 @@ fn a_wrong_component_is_refused_by_name() {
             (wat_bytes("missing_export.wat"), "does not export `convoke:runtime/functions@0.1.x`"),
             (wat_bytes("wrong_version.wat"), "does not export `convoke:runtime/functions@0.1.x`"),
             (wat_bytes("core_module.wat"), "not a WebAssembly component"),
+            (three_memories(), "3 Wasm linear memories"),
             (b"nothing of the kind".to_vec(), "not a WebAssembly component"),
         ] {
             let said = refusal(&host, wasm).await;
@@ -57,7 +65,8 @@ fn a_component_that_only_reads_imports_nothing_that_writes() {
 fn a_forged_cache_entry_is_not_loaded() {
     run(async {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = || Engine::new(Limits::default(), directory.path().to_path_buf()).expect("an engine");
+        let engine =
+            || Engine::new(Limits::default(), CacheDirs::private(directory.path().to_path_buf())).expect("an engine");
         let wasm = component_bytes("friendly");
         engine().load(wasm.clone()).await.expect("a version");
         let entries: Vec<_> = std::fs::read_dir(directory.path())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::{Limits, chain};
 use convoke_postgres::Config;
-use convoke_server::{AppliedBy, Process, ProcessConfig, ProjectConfig, STALL_MAX, ServerLimits};
+use convoke_server::{AppliedBy, CacheDirs, Process, ProcessConfig, ProjectConfig, STALL_MAX, ServerLimits};
 use serde_json::{Value, json};
 
 use crate::harness::{TestHost, run};
@@ -41,7 +41,7 @@ impl Two {
         let postgres = cluster.create_database(database).await.expect("a database");
         let cache = tempfile::tempdir().expect("a directory");
         let process = Process::start(ProcessConfig {
-            cache_dir: cache.path().join("cache"),
+            cache: CacheDirs::private(cache.path().join("cache")),
             limits: Limits { instances_max: 16, ..Limits::default() },
             connections_max: 8,
             projects_max: 2,

@@ -57,7 +57,7 @@ impl Shares {
     pub(super) fn process(&self, project: &Project) -> ProcessConfig {
         let ProcessLimits { limits, connections_max, projects_max } = &self.process;
         ProcessConfig {
-            cache_dir: project.state_dir().join("cache"),
+            cache: crate::components::cache(project),
             limits: limits.clone(),
             connections_max: *connections_max,
             projects_max: *projects_max,
