@@ -28,8 +28,8 @@ mod router;
 mod socket;
 mod subscribe;
 
-pub use convoke_sync::AppliedBy;
 pub use convoke_engine::CacheDirs;
+pub use convoke_sync::AppliedBy;
 pub use host::{
     CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, ProjectConfig, STALL_MAX,
     declared_schema,

@@ -46,8 +46,11 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     /// For snapshots that outlive the call that took them: they are not to keep connections from calls.
     pub(crate) held: Pool,
-    /// For questions after the log's position: one connection, which no call can keep from those who ask.
+    /// For questions after the log's position, and whether Postgres answers: one connection, which no call can keep from
+    /// those who ask.
     pub(crate) positions: Pool,
+    /// When it was asked last whether Postgres answers, where it did.
+    answered: tokio::sync::Mutex<Option<Instant>>,
     /// How the pool's connections are encrypted, for requests to cancel what they do.
     pub(crate) tls: Tls,
     pub(crate) project: Arc<Project>,
@@ -91,7 +94,8 @@ impl Store {
         let (contended, scans) = (Contended::default(), Mutex::default());
         let rooms = Rooms::new(&limits);
         let project = Arc::new(Project { name: project, limits, cursor_key });
-        let inner = Inner { pool, held, positions, tls, project, rooms, sql, contended, scans, restore };
+        let answered = tokio::sync::Mutex::default();
+        let inner = Inner { pool, held, positions, answered, tls, project, rooms, sql, contended, scans, restore };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -105,8 +109,17 @@ impl Store {
     /// # Errors
     /// In words, for the reasons of `/readyz`.
     pub async fn ready(&self) -> Result<(), String> {
-        let client = self.inner.pool.get().await.map_err(|error| chain(&error))?;
-        client.simple_query("").await.map(|_| ()).map_err(|error| chain(&error))
+        let came = Instant::now();
+        // Not by a connection for calls, which may all be at work. One question answers all who had come before it.
+        let mut answered = self.inner.answered.lock().await;
+        if answered.is_some_and(|asked| asked >= came) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let client = self.inner.positions.get().await.map_err(|error| chain(&error))?;
+        client.simple_query("").await.map_err(|error| chain(&error))?;
+        *answered = Some(asked);
+        Ok(())
     }
 
     /// How far the log is, in bytes from its beginning: all that has committed is before it, flushed or not.

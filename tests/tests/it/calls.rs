@@ -1,5 +1,7 @@
 //! Calls over HTTP, in both forms, and how they are refused.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -162,6 +164,35 @@ fn numbers_that_are_whole_are_integers() {
         let host = TestHost::start(&["messages"]).await;
         let answer = host.post("/api/query/messages:list", r#"{"channel":"a","limit":5.0}"#.to_owned()).await;
         assert_eq!(answer.data(), &json!([]));
+    });
+}
+
+#[test]
+fn a_host_whose_connections_are_all_at_work_is_ready() {
+    run(async {
+        let host = TestHost::with(&["messages"], |config| config.connections_max = 2).await;
+        let (psql, onlooker) = (host.psql().await, host.psql().await);
+        psql.batch_execute("begin; lock table demo.messages in exclusive mode").await.expect("a lock");
+        let blocked = (0..2).map(|_| host.mutation("messages:send", message("c", "b")));
+        let watch = async {
+            let waiting =
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            let blocked = async {
+                while onlooker.query_one(waiting, &[]).await.expect("a count").get::<_, i64>(0) < 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_mins(1), blocked).await.expect("both wait for the lock");
+            let asked = (0..20).map(|_| host.send(Method::GET, "/readyz", "".into()));
+            let answers = futures_util::future::join_all(asked).await;
+            psql.batch_execute("rollback").await.expect("an end");
+            answers
+        };
+        let (sent, answers) = tokio::join!(futures_util::future::join_all(blocked), watch);
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+        for answer in sent {
+            answer.data();
+        }
     });
 }
 
