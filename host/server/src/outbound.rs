@@ -18,6 +18,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -25,6 +27,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// The largest answer that an action may read.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one of several addresses may take to answer: one packet may be lost, and its second try too.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Origins that may be reached.
 #[derive(Debug, Clone, Default)]
@@ -168,8 +172,8 @@ impl Gate for HttpGate {
         Box::pin(async move {
             let request: OutboundRequest =
                 serde_json::from_str(request).map_err(|error| invalid(format!("the request is not valid: {error}")))?;
-            let timeout = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(deadline - Instant::now());
-            match tokio::time::timeout(timeout, self.exchange(request, body)).await {
+            let most = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(deadline - Instant::now());
+            match timeout(most, self.exchange(request, body)).await {
                 Ok(result) => result,
                 Err(_) => Err(Failure::function(Code::DeadlineExceeded, "the outbound request took too long")),
             }
@@ -216,10 +220,11 @@ async fn connect(target: &Target, reachable: fn(IpAddr) -> bool) -> Result<TcpSt
     }
     let mut last = "the name has no address".to_owned();
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error.to_string(),
-        }
+        last = match timeout(CONNECT_MAX, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer in time".to_owned(),
+        };
     }
     Err(unreachable(target, &last))
 }
@@ -236,25 +241,19 @@ where
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    let connection = tokio::spawn(connection);
-    let received = async {
-        let response = sender.send_request(message).await.map_err(|error| failed(&error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| failed(error.as_ref()))?;
-        let headers: Vec<(&str, std::borrow::Cow<'_, str>)> = head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
-            .collect();
-        Ok(OutboundResponse {
-            status: head.status.as_u16(),
-            headers: crate::respond::text(&headers),
-            body: body.to_bytes().to_vec(),
-        })
-    }
-    .await;
-    connection.abort();
-    received
+    // Ends when this does, also where it is given up.
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
+    let response = sender.send_request(message).await.map_err(|error| failed(&error))?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| failed(error.as_ref()))?;
+    let headers: Vec<(&str, std::borrow::Cow<'_, str>)> =
+        head.headers.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))).collect();
+    Ok(OutboundResponse {
+        status: head.status.as_u16(),
+        headers: crate::respond::text(&headers),
+        body: body.to_bytes().to_vec(),
+    })
 }
 
 /// Whether an address belongs to the public internet; what is unknown does not.

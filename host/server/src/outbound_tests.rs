@@ -195,3 +195,16 @@ async fn an_address_of_this_machine_is_refused() {
     local.gate.reachable = HttpGate::new(AllowList::default(), HttpGate::connector()).reachable;
     assert_eq!(local.get("/echo").await.expect_err("not public").code, Code::Forbidden);
 }
+
+#[tokio::test]
+async fn what_is_given_up_ends_its_connection() {
+    use tokio::io::AsyncReadExt;
+
+    let (near, mut far) = tokio::io::duplex(1 << 10);
+    let message = Request::new(Full::new(Bytes::new()));
+    assert!(timeout(Duration::from_millis(50), send(near, message)).await.is_err(), "nobody answers");
+    let mut asked = Vec::new();
+    let ended = timeout(Duration::from_mins(1), far.read_to_end(&mut asked));
+    ended.await.expect("an end in time").expect("an end");
+    assert!(asked.starts_with(b"GET / HTTP/1.1"));
+}
