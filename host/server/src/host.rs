@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
-use convoke_engine::{ComponentVersion, Engine, EngineError, LoadError};
+use convoke_engine::{CacheDirs, ComponentVersion, Engine, EngineError, LoadError};
 use convoke_invoke::{Invoker, Metering};
 use convoke_live::Live;
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::limits::{Bounds, ServerLimits};
 use crate::live::{Followed, LiveQueries};
+use crate::open_files::Room;
 use crate::outbound::AllowList;
 use crate::process::{Connections, OpenError, Process, ProcessConfig};
 
@@ -119,8 +120,8 @@ pub struct Host {
     pub(crate) stall_max: Duration,
     pub(crate) server_limits: ServerLimits,
     pub(crate) bounds: Bounds,
-    /// Of the pool.
-    pub(crate) connections_max: usize,
+    /// What its listener may have open.
+    pub(crate) room: Room,
     project: String,
     #[expect(dead_code, reason = "gives the connections back")]
     connections: Connections,
@@ -208,7 +209,7 @@ impl Process {
             stall_max: config.stall_max,
             bounds: Bounds::new(&config.server_limits),
             server_limits: config.server_limits,
-            connections_max: config.connections_max,
+            room: self.room(),
             project: config.project,
             connections,
             admin: config.postgres,

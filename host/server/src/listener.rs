@@ -30,13 +30,12 @@ use self::connection::{Connection, Phase, State, linger};
 use crate::budget::{Budget, Held};
 use crate::host::{Host, stopped};
 use crate::limits::ServerLimits;
+use crate::open_files::Room;
 use crate::respond::{self, Stamp};
-use crate::{open_files, router};
+use crate::router;
 
 /// After the system had no file left for a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
-/// Connections that have ended on this side and wait for their peers. Further ones end at once.
-const LINGERING_MAX: usize = 1_024;
 /// How long who is refused may take to ask for something.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -103,14 +102,17 @@ struct Open {
 impl Door {
     fn new(host: &Arc<Host>) -> Self {
         let limits = host.server_limits.clone();
-        let (postgres, functions) = (host.connections_max, host.engine.limits());
-        let places = open_files::connections_max(open_files::raise(), limits.connections_max, postgres, functions);
+        let Room { connections, lingering } = host.room;
+        let wanted = limits.connections_max;
+        if connections < wanted {
+            tracing::info!(connections, wanted, "the open files allow fewer connections than wanted: see `ulimit -n`");
+        }
         Self {
             router: router::router(Arc::clone(host)),
             host: Arc::clone(host),
             limits,
-            places: Budget::new(places),
-            lingering: Budget::new(LINGERING_MAX),
+            places: Budget::new(wanted.min(connections)),
+            lingering: Budget::new(lingering),
             open: Mutex::default(),
         }
     }

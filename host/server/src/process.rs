@@ -13,6 +13,7 @@ use convoke_sync::SyncError;
 use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
+use crate::open_files::{self, Room};
 use crate::outbound::{AllowList, AllowListError, HttpGate};
 
 /// Connections that a project needs at least: rounds of live queries keep one each between two queries, and another one
@@ -66,6 +67,8 @@ struct Shared {
     engines: Engines,
     outbound_tls: TlsConnector,
     connections_left: AtomicUsize,
+    /// What each project's listener may have open.
+    room: Room,
     /// One a database, by [`address`]. One that nobody follows holds nothing.
     feeds: Mutex<Vec<(String, Feed)>>,
 }
@@ -84,6 +87,7 @@ impl Process {
     /// When wasmtime or the cache refuse.
     pub fn start(config: ProcessConfig) -> Result<Self, OpenError> {
         let ProcessConfig { cache, limits, connections_max, projects_max } = config;
+        let room = Room::of_each(open_files::raise(), connections_max, &limits, projects_max);
         let engines = Engines::new(EngineOptions { limits, projects_max, cache })?;
         if engines.reset() == Reset::Plain {
             tracing::info!("this kernel lacks PAGEMAP_SCAN (Linux 6.7): instances are reset the slower way");
@@ -92,6 +96,7 @@ impl Process {
             engines,
             outbound_tls: HttpGate::connector(),
             connections_left: AtomicUsize::new(connections_max),
+            room,
             feeds: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -103,6 +108,10 @@ impl Process {
 
     pub(crate) fn gate(&self, allow: AllowList) -> HttpGate {
         HttpGate::new(allow, self.shared.outbound_tls.clone())
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        self.shared.room
     }
 
     pub(crate) fn connections(&self, wanted: usize) -> Result<Connections, ConnectionsError> {
