@@ -29,5 +29,6 @@ pub const CALLS_BYTES_MAX: usize = 32 << 20;
 /// How many queries one socket may show. A page shows some tens; what needs more is better written as one query.
 pub const QUERIES_MAX: usize = 4_096;
 
-/// How much the paths, arguments and journals of one socket's queries may hold.
-pub const QUERIES_BYTES_MAX: usize = 32 << 20;
+/// How much the paths, arguments and journals of one socket's queries may hold: 500 bytes for each of as many as it may
+/// show. They stay for as long as the socket does.
+pub const QUERIES_BYTES_MAX: usize = 2 << 20;

@@ -72,7 +72,8 @@ pub struct Call {
 }
 
 impl Call {
-    pub(crate) fn bytes(&self) -> usize {
+    /// Of its text.
+    pub fn bytes(&self) -> usize {
         self.path.len() + self.args.len()
     }
 }
@@ -399,9 +400,14 @@ impl Session {
         self.requests.bytes() < CALLS_BYTES_MAX
     }
 
-    /// What the client's queries and its calls without an answer hold, in bytes of their text.
-    pub fn bytes(&self) -> usize {
-        self.queries.bytes() + self.requests.bytes()
+    /// What the client's queries hold, in bytes of their text.
+    pub fn queries_bytes(&self) -> usize {
+        self.queries.bytes()
+    }
+
+    /// What its calls without an answer hold.
+    pub fn calls_bytes(&self) -> usize {
+        self.requests.bytes()
     }
 
     /// What to say after [`crate::PING_INTERVAL_MS`] of silence of the server's.

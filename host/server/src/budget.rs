@@ -55,6 +55,17 @@ impl Held {
         self.resize(self.units.saturating_add(units))
     }
 
+    /// Gives a part of itself away. There is never more in it than it has.
+    pub(crate) fn split(&mut self, units: usize) -> Self {
+        let units = units.min(self.units);
+        self.units -= units;
+        Self { budget: Arc::clone(&self.budget), units }
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.units
+    }
+
     /// Becomes as large as said; false where that does not fit, and then nothing has changed.
     pub(crate) fn resize(&mut self, units: usize) -> bool {
         let fits = units <= self.units || self.budget.take(units - self.units);
@@ -88,6 +99,11 @@ mod tests {
         drop(over);
         assert!(budget.hold(10).is_some());
         assert!(budget.hold(usize::MAX).is_none() && budget.hold(0).is_some_and(|mut none| !none.grow(usize::MAX)));
+        let mut whole = budget.hold(10).expect("room");
+        let part = whole.split(4);
+        drop(whole);
+        assert!(budget.hold(7).is_none() && budget.hold(6).is_some() && part.units() == 4);
+        drop(part);
         let mut alone = budget.hold_or_alone(12).expect("alone");
         assert!(budget.hold_or_alone(1).is_none() && alone.resize(9));
         assert!(budget.hold_or_alone(2).is_none() && budget.hold_or_alone(1).is_some());

@@ -2,12 +2,12 @@
 
 use axum::http::HeaderMap;
 use convoke_invoke::{CallKey, CallOrigin, Caller};
-use convoke_model::{Code, Failure, Kind};
+use convoke_model::{Failure, Kind};
+
+use crate::respond;
 
 /// Under what a mutation happens once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// A digest, or its beginning: which version is to answer, and which has answered.
-pub(crate) const VERSION: &str = "convoke-version";
 
 /// As long as Convoke keeps it. Stripe's, which clients know, are as long.
 const KEY_BYTES_MAX: usize = 255;
@@ -18,15 +18,15 @@ const KEY_BYTES_MAX: usize = 255;
 /// Where a header says what cannot be.
 pub(crate) fn of(headers: &HeaderMap, kind: Kind) -> Result<Caller, Failure> {
     let mut caller = Caller::new(CallOrigin::Http);
-    caller.version = text(headers, VERSION)?.map(str::to_ascii_lowercase);
+    caller.version = text(headers, respond::VERSION)?.map(str::to_ascii_lowercase);
     caller.key = match (text(headers, IDEMPOTENCY_KEY)?, kind) {
         (Some(key), Kind::Mutation) if key.is_empty() || key.len() > KEY_BYTES_MAX => {
-            return Err(invalid(format!("the header `{IDEMPOTENCY_KEY}` takes 1 to {KEY_BYTES_MAX} bytes")));
+            return Err(respond::invalid(format!("the header `{IDEMPOTENCY_KEY}` takes 1 to {KEY_BYTES_MAX} bytes")));
         }
         (Some(key), Kind::Mutation) => Some(CallKey::Text(key.to_owned())),
         (Some(_), Kind::Action) => {
             let words = "an action may happen twice: put what must happen once into a mutation";
-            return Err(invalid(format!("the header `{IDEMPOTENCY_KEY}` is for mutations; {words}")));
+            return Err(respond::invalid(format!("the header `{IDEMPOTENCY_KEY}` is for mutations; {words}")));
         }
         // To read again is the same.
         (Some(_), Kind::Query | Kind::Rule) | (None, _) => None,
@@ -36,9 +36,5 @@ pub(crate) fn of(headers: &HeaderMap, kind: Kind) -> Result<Caller, Failure> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| invalid(format!("the header `{name}` is not visible ASCII text")))
-}
-
-fn invalid(words: String) -> Failure {
-    Failure::caller(Code::InvalidArgs, words)
+    value.to_str().map(Some).map_err(|_| respond::invalid(format!("the header `{name}` is not visible ASCII text")))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -14,19 +15,22 @@ use crate::caller;
 use crate::host::Host;
 use crate::respond::{self, Stamp};
 
-pub(crate) async fn query(host: State<Arc<Host>>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
-    call(&host, Kind::Query, &path, &headers, body).await
+/// A function's path, as the address has it.
+type Name = Result<Path<String>, PathRejection>;
+
+pub(crate) async fn query(host: State<Arc<Host>>, path: Name, headers: HeaderMap, body: Body) -> Response {
+    call(&host, Kind::Query, path, &headers, body).await
 }
 
-pub(crate) async fn mutation(host: State<Arc<Host>>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
-    call(&host, Kind::Mutation, &path, &headers, body).await
+pub(crate) async fn mutation(host: State<Arc<Host>>, path: Name, headers: HeaderMap, body: Body) -> Response {
+    call(&host, Kind::Mutation, path, &headers, body).await
 }
 
-pub(crate) async fn action(host: State<Arc<Host>>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
-    call(&host, Kind::Action, &path, &headers, body).await
+pub(crate) async fn action(host: State<Arc<Host>>, path: Name, headers: HeaderMap, body: Body) -> Response {
+    call(&host, Kind::Action, path, &headers, body).await
 }
 
-async fn call(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Body) -> Response {
+async fn call(host: &Host, kind: Kind, path: Name, headers: &HeaderMap, body: Body) -> Response {
     match answer(host, kind, path, headers, body).await {
         Ok(Answer { result, version, request_id, .. }) => {
             let stamp = Stamp { request_id, version };
@@ -39,12 +43,13 @@ async fn call(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Bo
     }
 }
 
-async fn answer(host: &Host, kind: Kind, path: &str, headers: &HeaderMap, body: Body) -> Result<Answer, Failure> {
+async fn answer(host: &Host, kind: Kind, path: Name, headers: &HeaderMap, body: Body) -> Result<Answer, Failure> {
+    let Path(path) = path.map_err(|rejection| respond::invalid(rejection.body_text()))?;
     let caller = caller::of(headers, kind)?;
     let body = TextBody::read(host, body).await?;
     // No body is no arguments.
     let args = if body.is_blank() { "{}" } else { body.text() };
-    Ok(host.invoker.enter(&caller, Call { kind, path, args, encoding: Encoding::Clean }).await)
+    Ok(host.invoker.enter(&caller, Call { kind, path: &path, args, encoding: Encoding::Clean }).await)
 }
 
 fn success(value: &str) -> Response {

@@ -112,7 +112,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a TextBody, wanted: &str) -> Result<T, 
 }
 
 fn invalid(words: impl Into<String>) -> BadRequest {
-    Failure::caller(Code::InvalidArgs, words).into()
+    respond::invalid(words).into()
 }
 
 async fn run(host: &Host, caller: &Caller, kind: Kind, path: &str, args: Option<&str>, format: Format) -> Answered {

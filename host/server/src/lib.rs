@@ -6,6 +6,7 @@
 //!
 //! Invariant: the only crate of the host that knows HTTP, both ways: the routes, and the gate to the outside.
 
+mod arriving;
 mod backfill;
 mod body;
 mod budget;

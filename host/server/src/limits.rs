@@ -20,8 +20,10 @@ pub struct ServerLimits {
     pub requests_max: usize,
     /// Sockets and event streams at once.
     pub sockets_max: usize,
-    /// Bodies of requests, and calls that wait on sockets.
+    /// Bodies of requests, messages on sockets until they are whole, and calls of sockets until they are answered.
     pub bodies_bytes_max: usize,
+    /// Arguments of the queries that sockets and event streams show, which stay for as long as they are shown.
+    pub queries_bytes_max: usize,
     /// Answers, events and transitions that are being sent.
     pub answers_bytes_max: usize,
 }
@@ -40,6 +42,7 @@ impl Default for ServerLimits {
             // The rest of the connections is for plain calls.
             sockets_max: 14_336,
             bodies_bytes_max: 256 << 20,
+            queries_bytes_max: 128 << 20,
             answers_bytes_max: 512 << 20,
         }
     }
@@ -51,6 +54,7 @@ pub(crate) struct Bounds {
     pub(crate) requests: Arc<Budget>,
     pub(crate) sockets: Arc<Budget>,
     pub(crate) bodies: Arc<Budget>,
+    pub(crate) queries: Arc<Budget>,
     pub(crate) answers: Arc<Budget>,
 }
 
@@ -60,6 +64,7 @@ impl Bounds {
             requests: Budget::new(limits.requests_max),
             sockets: Budget::new(limits.sockets_max),
             bodies: Budget::new(limits.bodies_bytes_max),
+            queries: Budget::new(limits.queries_bytes_max),
             answers: Budget::new(limits.answers_bytes_max),
         }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
+use axum::http::header::UPGRADE;
 use axum::http::{Response, StatusCode};
 use convoke_invoke::RequestId;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -26,16 +27,19 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use self::connection::{Connection, Phase, State, linger};
+use self::connection::{AnswerHeld, Connection, Phase, State, linger};
+use crate::arriving::Arriving;
 use crate::budget::{Budget, Held};
 use crate::host::{Host, stopped};
 use crate::limits::ServerLimits;
 use crate::open_files::Room;
-use crate::respond::{self, Stamp};
+use crate::respond;
 use crate::router;
 
 /// After the system had no file left for a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+/// The head of a request: an address of 64 KiB, which is the longest there may be, and other lines.
+const HEAD_BYTES_MAX: usize = 96 << 10;
 /// How long who is refused may take to ask for something.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -126,7 +130,7 @@ impl Door {
         match place {
             // In the list before it runs: where many come at once, the oldest of them make room for the others.
             Some(place) => {
-                let state = State::new();
+                let state = State::new(Arriving::new(&self.host.bounds.bodies));
                 let listed = self.list(&state);
                 tokio::spawn(Arc::clone(self).hold(stream, place, state, listed));
             }
@@ -146,10 +150,12 @@ impl Door {
         // Where even this cannot be said, the connection just ends.
         let Some(lingering) = self.lingering.hold(1) else { return };
         tokio::spawn(async move {
-            let body = respond::failure_text(&respond::at_limit("connections_max"), RequestId::random());
+            let id = RequestId::random();
+            let body = respond::failure_text(&respond::at_limit("connections_max"), id);
             let answer = format!(
                 "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
-                 content-length: {}\r\n\r\n{body}",
+                 {}: {id}\r\ncontent-length: {}\r\n\r\n{body}",
+                respond::REQUEST_ID,
                 body.len()
             );
             // An answer to what was not asked yet is an error to some clients.
@@ -172,6 +178,7 @@ impl Door {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(self.limits.idle_ms_max))
+            .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let mut connection = pin!(connection);
@@ -204,27 +211,35 @@ impl Door {
         state: Arc<State>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         state.begin();
-        let mut work = Work { state, request: None, answer: None };
-        let request = request.map(Body::new);
-        let response = match self.take_in(&request) {
+        let mut work = Work { state, held: AnswerHeld::default() };
+        let mut request = request.map(Body::new);
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(work.state.arriving().clone());
+        }
+        let router = match self.take_in(&request) {
             Ok(held) => {
-                work.request = held;
-                router::answer(&self.router, request).await
+                work.held.request = held;
+                self.router.clone()
             }
-            Err(limit) => respond::failure(&respond::at_limit(limit), Stamp::new()),
+            Err(limit) => router::refusal(respond::at_limit(limit)),
         };
+        let response = router::answer(router, request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             work.state.upgrade();
         }
+        // A stream is among the sockets, which are counted by themselves.
+        if response.extensions().get::<respond::Endless>().is_some() {
+            work.held.request = None;
+        }
         // What is there already is counted, not refused: the function has run.
         let bytes = response.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-        work.answer = bytes.filter(|bytes| *bytes > 0).map(|bytes| self.host.bounds.answers.hold_anyway(bytes));
+        work.held.answer = bytes.filter(|bytes| *bytes > 0).map(|bytes| self.host.bounds.answers.hold_anyway(bytes));
         Ok(response.map(|body| AnswerBody { body, _work: work }))
     }
 
     /// A part of what the host can do at once, for what is more than a look at its health; else the limit that is reached.
     fn take_in(&self, request: &Request) -> Result<Option<Held>, &'static str> {
-        if !request.uri().path().starts_with("/api/") {
+        if !router::is_api(request.uri().path()) {
             return Ok(None);
         }
         if self.host.bounds.answers.is_full() {
@@ -252,20 +267,19 @@ impl Drop for Listed {
     }
 }
 
-/// A request in work, until its answer is made.
+/// A request in work, until its answer is made. What it holds is its connection's then, until the answer is sent.
 struct Work {
     state: Arc<State>,
-    request: Option<Held>,
-    answer: Option<Held>,
+    held: AnswerHeld,
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.state.end();
+        self.state.made(std::mem::take(&mut self.held));
     }
 }
 
-/// An answer's body, and what it holds until it is sent.
+/// An answer's body, and what is held for it.
 struct AnswerBody {
     body: Body,
     _work: Work,

@@ -9,9 +9,13 @@ use convoke_model::{Code, Failure, Origin, Outcome};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::caller;
+pub(crate) const REQUEST_ID: &str = "convoke-request-id";
+/// A digest, or its beginning: which version is to answer, and which has answered.
+pub(crate) const VERSION: &str = "convoke-version";
 
-const REQUEST_ID: &str = "convoke-request-id";
+/// Marks an answer that goes on for as long as its client wants: it is no request in work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endless;
 
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
@@ -40,7 +44,7 @@ impl Stamp {
             headers.insert(REQUEST_ID, id);
         }
         if let Some(version) = self.version.and_then(|version| HeaderValue::from_str(version.as_str()).ok()) {
-            headers.insert(caller::VERSION, version);
+            headers.insert(VERSION, version);
         }
         response
     }
@@ -80,6 +84,11 @@ pub(crate) fn text(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
+/// A request that is no request.
+pub(crate) fn invalid(words: impl Into<String>) -> Failure {
+    Failure::caller(Code::InvalidArgs, words)
+}
+
 /// The host is at one of its bounds, which `details.limit` names: nothing was begun.
 pub(crate) fn at_limit(limit: &'static str) -> Failure {
     let words = match limit {
@@ -87,6 +96,7 @@ pub(crate) fn at_limit(limit: &'static str) -> Failure {
         "requests_max" => "this host has too many requests in work: try again",
         "sockets_max" => "this host has too many sockets and streams: try again",
         "bodies_bytes_max" => "this host is reading too much from others: try again",
+        "queries_bytes_max" => "this host is asked to show too much: try again",
         "answers_bytes_max" => "this host has too much to send to others: try again",
         _ => "this host has too much to do: try again",
     };

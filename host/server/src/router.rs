@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::ORIGIN;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use convoke_model::{Code, Failure};
@@ -15,7 +15,7 @@ use tower_http::cors::CorsLayer;
 use tower_http::services::ServeDir;
 
 use crate::host::Host;
-use crate::respond::Stamp;
+use crate::respond::{REQUEST_ID, Stamp, VERSION};
 use crate::{clean, convex, health, metrics, openapi, respond, socket, subscribe};
 
 /// The routes of a host.
@@ -47,17 +47,33 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
     router.with_state(host)
 }
 
-/// Has the routes answer a request.
-pub(crate) async fn answer(router: &Router, request: Request) -> Response {
-    let mut router = router.clone();
+/// Whether a path is the contract's: other paths are of files, and of who looks after the host.
+pub(crate) fn is_api(path: &str) -> bool {
+    path.starts_with("/api/")
+}
+
+/// Has the routes answer a request, or a refusal.
+pub(crate) async fn answer(router: Router, request: Request) -> Response {
+    let is_api = is_api(request.uri().path());
+    let response = cross_origin(router, request, is_api).await;
+    // What never came to a route, as a browser's question whether it may ask, has a name too.
+    if is_api && !response.headers().contains_key(REQUEST_ID) { Stamp::new().on(response) } else { response }
+}
+
+/// What answers instead of the routes.
+pub(crate) fn refusal(failure: Failure) -> Router {
+    Router::new().fallback(async move || respond::failure(&failure, Stamp::new()))
+}
+
+async fn cross_origin(mut router: Router, request: Request, is_api: bool) -> Response {
     // As Convex: any page may call, with its own origin mirrored, and with credentials. Most callers are no pages, and
     // pay nothing.
-    let answered: Result<Response, Infallible> =
-        if request.headers().contains_key(ORIGIN) && request.uri().path().starts_with("/api/") {
-            CorsLayer::very_permissive().layer(router).call(request).await
-        } else {
-            router.call(request).await
-        };
+    let answered: Result<Response, Infallible> = if is_api && request.headers().contains_key(ORIGIN) {
+        let exposed = [REQUEST_ID, VERSION].map(HeaderName::from_static);
+        CorsLayer::very_permissive().expose_headers(exposed).layer(router).call(request).await
+    } else {
+        router.call(request).await
+    };
     match answered {
         Ok(response) => response,
         Err(never) => match never {},

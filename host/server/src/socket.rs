@@ -7,11 +7,13 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use convoke_convex::{
     CLOSE_GOING_AWAY, Call as Called, ClientVersion, Close, Command, Committed, Encoded, FunctionError,
     MUTATION_WAIT_MS_MAX, PING_INTERVAL_MS, ProtocolError, QueryResult, RequestId, SILENCE_MS_MAX,
@@ -20,11 +22,13 @@ use convoke_convex::{
 use convoke_invoke::{Answer, Call, CallKey, CallOrigin, Caller, CommitWatch, Encoding};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, Watcher};
 use convoke_model::{Failure, Kind};
+use futures_util::SinkExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
+use crate::arriving::Arriving;
 use crate::budget::Held;
 use crate::host::{Host, stopped};
 use crate::respond::{self, Stamp};
@@ -37,25 +41,35 @@ const READ_BUFFER_BYTES: usize = 2 << 10;
 pub(crate) async fn by_header(
     State(host): State<Arc<Host>>,
     headers: HeaderMap,
+    arriving: Option<Extension<Arriving>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let client = headers.get("convex-client").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    open(host, ClientVersion::from_header(client), upgrade)
+    open(host, ClientVersion::from_header(client), arriving, upgrade)
 }
 
 pub(crate) async fn by_version(
     State(host): State<Arc<Host>>,
-    Path(version): Path<String>,
+    version: Result<Path<String>, PathRejection>,
+    arriving: Option<Extension<Arriving>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    open(host, ClientVersion::from_path_segment(&version), upgrade)
+    match version {
+        Ok(Path(version)) => open(host, ClientVersion::from_path_segment(&version), arriving, upgrade),
+        Err(rejection) => respond::failure(&respond::invalid(rejection.body_text()), Stamp::new()),
+    }
 }
 
 fn open(
     host: Arc<Host>,
     client: ClientVersion,
+    arriving: Option<Extension<Arriving>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return respond::failure(&respond::invalid(rejection.body_text()), Stamp::new()),
+    };
     let live = match host.live.get() {
         Ok(live) => live.clone(),
         Err(failure) => return respond::failure(&failure, Stamp::new()),
@@ -64,23 +78,25 @@ fn open(
         return respond::failure(&respond::at_limit("sockets_max"), Stamp::new());
     };
     let bytes_max = host.engine.limits().body_bytes_max;
-    match upgrade {
-        Ok(upgrade) => upgrade
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .max_message_size(bytes_max)
-            .max_frame_size(bytes_max)
-            .on_upgrade(async move |socket| {
-                Conversation::new(host, live, client, socket).hold().await;
-                drop(place);
-            }),
-        Err(rejection) => rejection.into_response(),
-    }
+    let arriving = arriving.map_or_else(|| Arriving::new(&host.bounds.bodies), |Extension(arriving)| arriving);
+    upgrade.read_buffer_size(READ_BUFFER_BYTES).max_message_size(bytes_max).max_frame_size(bytes_max).on_upgrade(
+        async move |socket| {
+            Conversation::new(host, live, client, socket, arriving).hold().await;
+            drop(place);
+        },
+    )
 }
 
 /// What ended elsewhere.
 enum Done {
-    Mutation { call: Called, answer: Box<Answer>, room: Held },
-    Action { call: Called, answer: Box<Answer>, room: Held },
+    Mutation { call: Taken, answer: Box<Answer>, room: Held },
+    Action { call: Taken, answer: Box<Answer>, room: Held },
+}
+
+/// A call that runs. Its text counts among the bodies until it has been answered, also where its socket is gone.
+struct Taken {
+    call: Called,
+    held: Held,
 }
 
 /// Why a conversation ends.
@@ -95,13 +111,20 @@ struct Conversation {
     host: Arc<Host>,
     live: Live,
     socket: WebSocket,
+    arriving: Arriving,
+    /// From when on a part of a message was seen to be there, and no more than that.
+    partial_since: Option<Instant>,
     session: Session,
     session_id: Uuid,
     /// Whether the client has not been connected before, and so has sent nothing before.
     is_first: bool,
     watcher: Watcher,
-    /// What the session holds for the client, among all bodies.
+    /// The text of the queries that the client shows.
+    shown: Held,
+    /// The text of the calls that wait, among all bodies.
     asked: Held,
+    /// The bytes of those that run.
+    taken_bytes: usize,
     done: mpsc::UnboundedReceiver<Done>,
     report: mpsc::UnboundedSender<Done>,
     /// No transition before this position of the log: the client knows what was committed there.
@@ -121,15 +144,19 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn new(host: Arc<Host>, live: Live, client: ClientVersion, socket: WebSocket) -> Self {
+    fn new(host: Arc<Host>, live: Live, client: ClientVersion, socket: WebSocket, arriving: Arriving) -> Self {
         let (report, done) = mpsc::unbounded_channel();
         Self {
             watcher: Watcher::new(live.clone()),
+            shown: host.bounds.queries.hold_anyway(0),
             asked: host.bounds.bodies.hold_anyway(0),
+            taken_bytes: 0,
             stopping: host.stopping.subscribe(),
             host,
             live,
             socket,
+            arriving,
+            partial_since: None,
             session: Session::new(client),
             session_id: Uuid::nil(),
             is_first: false,
@@ -188,8 +215,10 @@ impl Conversation {
         self.heard = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
+                self.arriving.is_whole();
+                self.partial_since = None;
                 let commands = self.session.receive(&text, now_ms()).map_err(|error| said(&error))?;
-                if !self.asked.resize(self.session.bytes()) {
+                if !self.count() {
                     return Err(End::Said(Close::too_busy()));
                 }
                 let mut subscribes = false;
@@ -206,8 +235,17 @@ impl Conversation {
             Some(Err(error)) if is_too_large(&error) => {
                 Err(said(&ProtocolError::MessageTooLarge { limit: self.host.engine.limits().body_bytes_max }))
             }
+            Some(Err(error)) if is_no_room(&error) => Err(End::Said(Close::too_busy())),
             Some(Ok(Message::Binary(_))) => Err(said(&ProtocolError::Binary)),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Ping(bytes))) => {
+                self.arriving.had_control(bytes.len());
+                // The pong has to be on its way before more is heard: who pings and reads nothing is not listened to.
+                self.socket.flush().await.map_err(|_| End::Gone)
+            }
+            Some(Ok(Message::Pong(bytes))) => {
+                self.arriving.had_control(bytes.len());
+                Ok(())
+            }
             Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Gone),
         }
     }
@@ -247,10 +285,11 @@ impl Conversation {
             }
             Command::Act(call) => {
                 self.admit()?;
+                let call = self.take(call);
                 let (host, report) = (Arc::clone(&self.host), self.report.clone());
                 tokio::spawn(async move {
-                    let action =
-                        Call { kind: Kind::Action, path: &call.path, args: &call.args, encoding: Encoding::Clean };
+                    let Called { path, args, .. } = &call.call;
+                    let action = Call { kind: Kind::Action, path, args, encoding: Encoding::Clean };
                     let answer = Box::new(host.invoker.enter(&Caller::new(CallOrigin::Socket), action).await);
                     let room = room_for(&host, &answer);
                     let _ = report.send(Done::Action { call, answer, room });
@@ -273,17 +312,20 @@ impl Conversation {
     /// A mutation, once, however often its client sends it.
     fn mutate(&mut self, call: Called) -> Result<(), End> {
         self.admit()?;
+        let taken = self.take(call);
         let live = self.live.clone();
         let commit = CommitWatch::new(move || live.newest());
-        self.committing = Some((call.request_id, commit.clone()));
+        self.committing = Some((taken.call.request_id, commit.clone()));
         let (host, report) = (Arc::clone(&self.host), self.report.clone());
-        let key = CallKey::Request { session: self.session_id, number: call.request_id, is_first: self.is_first };
+        let number = taken.call.request_id;
+        let key = CallKey::Request { session: self.session_id, number, is_first: self.is_first };
         tokio::spawn(async move {
+            let call = &taken.call;
             let caller = Caller { key: Some(key), commit: Some(commit), ..Caller::new(CallOrigin::Socket) };
             let mutation = Call { kind: Kind::Mutation, path: &call.path, args: &call.args, encoding: Encoding::Clean };
             let answer = Box::new(host.invoker.enter(&caller, mutation).await);
             let room = room_for(&host, &answer);
-            let _ = report.send(Done::Mutation { call, answer, room });
+            let _ = report.send(Done::Mutation { call: taken, answer, room });
         });
         Ok(())
     }
@@ -301,13 +343,27 @@ impl Conversation {
     async fn finish(&mut self, done: Done) -> Result<Option<Command>, End> {
         self.running = self.running.saturating_sub(1);
         let next = self.answer(done).await?;
-        self.asked.resize(self.session.bytes());
+        self.count();
         Ok(next)
+    }
+
+    /// Counts what the session holds; false where there is no room for it.
+    fn count(&mut self) -> bool {
+        let waiting = self.session.calls_bytes().saturating_sub(self.taken_bytes);
+        self.asked.resize(waiting) && self.shown.resize(self.session.queries_bytes())
+    }
+
+    /// A call, with what is held for it.
+    fn take(&mut self, call: Called) -> Taken {
+        let held = self.asked.split(call.bytes());
+        self.taken_bytes += held.units();
+        Taken { call, held }
     }
 
     async fn answer(&mut self, done: Done) -> Result<Option<Command>, End> {
         match done {
-            Done::Mutation { call, answer, room: _room } => {
+            Done::Mutation { call: Taken { call, held }, answer, room: _room } => {
+                self.taken_bytes -= held.units();
                 if let Err(failure) = &answer.result
                     && let Some(close) = Close::of_failure(failure)
                 {
@@ -329,7 +385,8 @@ impl Conversation {
                 self.say(response.text).await?;
                 Ok(response.next)
             }
-            Done::Action { call, answer, room: _room } => {
+            Done::Action { call: Taken { call, held }, answer, room: _room } => {
+                self.taken_bytes -= held.units();
                 let Answer { result, log, request_id, .. } = *answer;
                 let result = result
                     .map(|value| Encoded::from_clean(value.into_string()))
@@ -386,7 +443,7 @@ impl Conversation {
             // It is not listened to.
             self.heard = Instant::now();
         }
-        if self.heard.elapsed() > Duration::from_millis(SILENCE_MS_MAX) {
+        if self.heard.elapsed() > Duration::from_millis(SILENCE_MS_MAX) || self.is_too_slow() {
             return Err(End::Gone);
         }
         if let Some((observed, until)) = self.catch_up
@@ -407,6 +464,16 @@ impl Conversation {
         Ok(())
     }
 
+    /// Whether the rest of a message does not come.
+    fn is_too_slow(&mut self) -> bool {
+        if !self.session.takes_calls() || !self.arriving.has_begun() {
+            self.partial_since = None;
+            return false;
+        }
+        let since = *self.partial_since.get_or_insert_with(Instant::now);
+        since.elapsed() > Duration::from_millis(self.host.server_limits.body_ms_max)
+    }
+
     async fn say(&mut self, text: String) -> Result<(), End> {
         self.spoke = Instant::now();
         self.send(Message::text(text)).await
@@ -418,6 +485,7 @@ impl Conversation {
         self.socket.send(message).await.map_err(|_| End::Gone)?;
         // Meanwhile it was not listened to.
         self.heard += begin.elapsed();
+        self.partial_since = self.partial_since.map(|since| since + begin.elapsed());
         Ok(())
     }
 }
@@ -462,6 +530,11 @@ fn said(error: &ProtocolError) -> End {
 fn internal(misuse: &convoke_convex::Misuse) -> End {
     tracing::error!(%misuse, "a socket of Convex' protocol was led wrongly");
     End::Said(Close::internal())
+}
+
+fn is_no_room(error: &axum::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<tungstenite::Error>());
+    matches!(cause, Some(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::QuotaExceeded)
 }
 
 /// A timestamp of the log, or of the clock; neither reaches the end of time.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
+use convoke_convex::QUERIES_BYTES_MAX;
 use convoke_invoke::{Call, Checked, Encoding};
 use convoke_live::{CATCH_UP_MAX, Evaluation, Live, QueryKey, View, Watcher};
 use convoke_model::{Code, Failure, Kind};
@@ -42,33 +43,43 @@ pub(crate) struct Parameters {
 
 pub(crate) async fn by_get(
     State(host): State<Arc<Host>>,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     match parameters {
-        Ok(Query(parameters)) => subscribe(&host, &path, parameters.args.as_deref().unwrap_or("{}"), &headers).await,
-        Err(rejection) => respond::failure(&Failure::caller(Code::InvalidArgs, rejection.body_text()), Stamp::new()),
+        Ok(Query(parameters)) => subscribe(&host, path, parameters.args.as_deref().unwrap_or("{}"), &headers).await,
+        Err(rejection) => respond::failure(&respond::invalid(rejection.body_text()), Stamp::new()),
     }
 }
 
 pub(crate) async fn by_post(
     State(host): State<Arc<Host>>,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     match TextBody::read(&host, body).await {
-        Ok(body) if body.is_blank() => subscribe(&host, &path, "{}", &headers).await,
-        Ok(body) => subscribe(&host, &path, body.text(), &headers).await,
+        Ok(body) if body.is_blank() => subscribe(&host, path, "{}", &headers).await,
+        Ok(body) => subscribe(&host, path, body.text(), &headers).await,
         Err(failure) => respond::failure(&failure, Stamp::new()),
     }
 }
 
-async fn subscribe(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Response {
-    match open(host, path, args, headers).await {
+async fn subscribe(
+    host: &Host,
+    path: Result<Path<String>, PathRejection>,
+    args: &str,
+    headers: &HeaderMap,
+) -> Response {
+    let opened = async {
+        let Path(path) = path.map_err(|rejection| respond::invalid(rejection.body_text()))?;
+        open(host, &path, args, headers).await
+    };
+    match opened.await {
         Ok(events) => {
             let mut response = Response::new(Body::from_stream(stream::unfold(events, Events::next)));
+            response.extensions_mut().insert(respond::Endless);
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -89,6 +100,12 @@ async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Resul
     let key = QueryKey { path: name.as_str().into(), args: args.into(), journal: None };
     let bounds = &host.bounds;
     let place = bounds.sockets.hold(1).ok_or_else(|| respond::at_limit("sockets_max"))?;
+    let shown = key.path.len() + key.args.len();
+    if shown > QUERIES_BYTES_MAX {
+        let words = format!("the arguments of what is shown are larger than {QUERIES_BYTES_MAX} bytes");
+        return Err(Failure::caller(Code::PayloadTooLarge, words));
+    }
+    let shown = bounds.queries.hold(shown).ok_or_else(|| respond::at_limit("queries_bytes_max"))?;
     let mut watcher = Watcher::new(live.clone());
     watcher.add(0, &key)?;
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
@@ -109,7 +126,7 @@ async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Resul
         answers: Arc::clone(&bounds.answers),
         sending: None,
         room_at: None,
-        _place: place,
+        _held: [place, shown],
     })
 }
 
@@ -135,7 +152,8 @@ struct Events {
     sending: Option<Held>,
     /// When to look again whether there is room for an event.
     room_at: Option<Instant>,
-    _place: Held,
+    /// Its place, and the room for its arguments.
+    _held: [Held; 2],
 }
 
 impl Events {

@@ -302,7 +302,7 @@ fn queries_are_bounded_in_number_and_bytes() {
     // What has gone makes room, also before it is confirmed, and not for ever.
     let removed: Vec<Value> = (0..QUERIES_MAX as u32).map(remove).collect();
     modify(&mut session, 1, &removed).expect("they were there");
-    assert_eq!(session.bytes(), 0);
+    assert_eq!(session.queries_bytes(), 0);
     let others: Vec<Value> = (0..QUERIES_MAX as u32).map(|id| add(id + 10_000)).collect();
     modify(&mut session, 2, &others).expect("so many again");
     modify(&mut session, 3, &[remove(10_000)]).expect("it was there");
@@ -334,11 +334,11 @@ fn calls_without_an_answer_are_counted() {
     say(&mut session, &large(0)).expect("one");
     assert!(session.takes_calls());
     say(&mut session, &large(1)).expect("another");
-    assert!(!session.takes_calls() && session.bytes() > CALLS_BYTES_MAX);
+    assert!(!session.takes_calls() && session.calls_bytes() > CALLS_BYTES_MAX);
     session.mutation_finished(0, &Ok(committed(6)), &[]).expect("it ran");
     assert!(session.takes_calls());
     session.mutation_finished(1, &Ok(committed(7)), &[]).expect("it ran");
-    assert_eq!(session.bytes(), 0);
+    assert_eq!(session.calls_bytes(), 0);
 }
 
 #[test]

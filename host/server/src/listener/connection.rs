@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
+use crate::arriving::Arriving;
 use crate::budget::{Budget, Held};
 
 /// How long the end of a connection waits for its peer's.
@@ -27,12 +28,19 @@ const LINGER_BYTES_MAX: usize = 32 << 20;
 pub(super) enum Phase {
     /// No request has come whole.
     New,
-    /// A request is in work, or its answer on the way.
+    /// A request is in work, or not all of its answer is with the system.
     Busy,
     /// Between two requests.
     Idle,
     /// A socket.
     Upgraded,
+}
+
+/// What an answer holds until it is sent.
+#[derive(Debug, Default)]
+pub(super) struct AnswerHeld {
+    pub(super) request: Option<Held>,
+    pub(super) answer: Option<Held>,
 }
 
 /// What the listener, the requests and the bytes of a connection know of each other.
@@ -41,19 +49,32 @@ pub(super) struct State {
     phase: AtomicU8,
     /// Requests whose head has come, in total.
     requests: AtomicU32,
+    /// Those whose answer is not sent.
+    in_work: AtomicU32,
+    /// What answers hold that are made and not sent: hyper drops a body when it has it, and sends it then.
+    made: Mutex<Vec<AnswerHeld>>,
+    /// What comes on a socket.
+    arriving: Arriving,
     /// Others need the place of this connection, which is at nothing.
     pub(super) evicted: Notify,
     has_to_go: AtomicBool,
 }
 
 impl State {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(arriving: Arriving) -> Arc<Self> {
         Arc::new(Self {
             phase: AtomicU8::new(Phase::New as u8),
             requests: AtomicU32::new(0),
+            in_work: AtomicU32::new(0),
+            made: Mutex::default(),
+            arriving,
             evicted: Notify::new(),
             has_to_go: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn arriving(&self) -> &Arriving {
+        &self.arriving
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -68,13 +89,24 @@ impl State {
     /// A request's head has come.
     pub(super) fn begin(&self) {
         self.requests.fetch_add(1, Ordering::AcqRel);
+        self.in_work.fetch_add(1, Ordering::AcqRel);
         self.phase.store(Phase::Busy as u8, Ordering::Release);
     }
 
-    /// Its answer is made; a socket has none.
-    pub(super) fn end(&self) {
-        let busy = Phase::Busy as u8;
-        let _ = self.phase.compare_exchange(busy, Phase::Idle as u8, Ordering::AcqRel, Ordering::Acquire);
+    /// Its answer is made.
+    pub(super) fn made(&self, held: AnswerHeld) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+    }
+
+    /// All that was made is with the system. A request that came behind it may be in work already; a socket is at no
+    /// request.
+    fn sent(&self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(count @ 1..) = u32::try_from(made.len()) else { return };
+        if self.in_work.fetch_sub(count, Ordering::AcqRel) == count {
+            let busy = Phase::Busy as u8;
+            let _ = self.phase.compare_exchange(busy, Phase::Idle as u8, Ordering::AcqRel, Ordering::Acquire);
+        }
     }
 
     pub(super) fn upgrade(&self) {
@@ -157,6 +189,7 @@ impl Connection {
         match (read, phase) {
             (Some(0), _) => self.is_over = true,
             (Some(_), Phase::New | Phase::Idle) => self.has_begun = true,
+            (Some(bytes), Phase::Upgraded) => return self.state.arriving.add(bytes),
             (None, Phase::New) => return self.wait_for_head(context),
             (None, Phase::Idle) if self.has_begun => return self.wait_for_head(context),
             _ => self.head = None,
@@ -226,8 +259,12 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let sent = self.stream()?.poll_flush(context);
-        self.sent(sent)
+        let flushed = ready!(self.stream()?.poll_flush(context));
+        // hyper asks for this when it has written all that it has, and at no other time.
+        if flushed.is_ok() {
+            self.state.sent();
+        }
+        self.sent(Poll::Ready(flushed))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,6 +7,10 @@ use super::*;
 
 const SHORT: Duration = Duration::from_millis(200);
 
+fn state() -> Arc<State> {
+    State::new(Arriving::new(&Budget::new(64)))
+}
+
 async fn pair(state: &Arc<State>) -> (TcpStream, Connection, Arc<Budget>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let peer = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
@@ -28,7 +32,7 @@ async fn write_to_end(connection: &mut Connection) -> io::Error {
 
 #[tokio::test]
 async fn who_takes_nothing_is_given_up() {
-    let state = State::new();
+    let state = state();
     let (peer, mut connection, _) = pair(&state).await;
     state.begin();
     assert_eq!(write_to_end(&mut connection).await.kind(), io::ErrorKind::TimedOut);
@@ -38,7 +42,7 @@ async fn who_takes_nothing_is_given_up() {
 #[tokio::test]
 async fn who_is_slow_is_not() {
     const BYTES: usize = 24 << 20;
-    let state = State::new();
+    let state = state();
     let (mut peer, mut connection, _) = pair(&state).await;
     state.begin();
     let slow = tokio::spawn(async move {
@@ -56,7 +60,7 @@ async fn who_is_slow_is_not() {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_ends_the_connection() {
-    let state = State::new();
+    let state = state();
     let (mut peer, mut connection, _) = pair(&state).await;
     peer.write_all(b"GET / HT").await.expect("a part of it");
     let mut buffer = [0; 64];
@@ -67,14 +71,15 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 
 #[tokio::test]
 async fn who_has_asked_may_be_silent() {
-    let state = State::new();
+    let state = state();
     let (mut peer, mut connection, _) = pair(&state).await;
     let mut buffer = [0; 64];
     // A whole request came in one piece, and nothing was read while it was in work.
     peer.write_all(b"request").await.expect("sent");
     assert_eq!(connection.read(&mut buffer).await.expect("it"), 7);
     state.begin();
-    state.end();
+    state.made(AnswerHeld::default());
+    connection.flush().await.expect("sent");
     assert!(timeout(2 * SHORT, connection.read(&mut buffer)).await.is_err(), "idleness is not a head's time");
     peer.write_all(b"r").await.expect("sent");
     assert_eq!(connection.read(&mut buffer).await.expect("it"), 1);
@@ -82,14 +87,48 @@ async fn who_has_asked_may_be_silent() {
     // A socket may be silent for as long as its own rules say.
     state.begin();
     state.upgrade();
-    state.end();
+    state.made(AnswerHeld::default());
+    connection.flush().await.expect("sent");
+    assert_eq!(state.phase(), Phase::Upgraded);
     assert!(timeout(2 * SHORT, connection.read(&mut buffer)).await.is_err());
+    // What it says has its bounds.
+    peer.write_all(&[0; 64]).await.expect("sent");
+    assert_eq!(connection.read(&mut buffer).await.expect("it"), 64);
+    state.arriving().is_whole();
+    peer.write_all(&[0; 65]).await.expect("sent");
+    let mut bytes = 0;
+    let error = loop {
+        match connection.read(&mut buffer).await {
+            Ok(count) => bytes += count,
+            Err(error) => break error,
+        }
+        assert!(bytes <= 64);
+    };
+    assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+}
+
+#[tokio::test]
+async fn an_answer_is_in_work_until_it_is_sent() {
+    let state = state();
+    let (_peer, mut connection, _) = pair(&state).await;
+    let answers = Budget::new(1);
+    state.begin();
+    state.made(AnswerHeld { request: None, answer: answers.hold(1) });
+    // The next request was there already.
+    state.begin();
+    assert!(answers.is_full() && state.phase() == Phase::Busy);
+    connection.flush().await.expect("sent");
+    assert!(!answers.is_full() && state.phase() == Phase::Busy);
+    state.made(AnswerHeld::default());
+    assert_eq!(state.phase(), Phase::Busy);
+    connection.flush().await.expect("sent");
+    assert_eq!(state.phase(), Phase::Idle);
 }
 
 #[tokio::test]
 async fn what_was_said_last_arrives_though_more_came() {
     for _ in 0..40 {
-        let state = State::new();
+        let state = state();
         let (mut peer, mut connection, places) = pair(&state).await;
         state.begin();
         peer.write_all(&vec![1; 256 << 10]).await.expect("sent");
@@ -111,7 +150,7 @@ async fn what_was_said_last_arrives_though_more_came() {
 
 #[tokio::test]
 async fn the_end_is_bounded_in_bytes() {
-    let state = State::new();
+    let state = state();
     let (mut peer, mut connection, places) = pair(&state).await;
     state.begin();
     connection.write_all(b"no").await.expect("said");
