@@ -1,10 +1,11 @@
-//! `/healthz` and `/readyz`.
+//! `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 
@@ -13,6 +14,8 @@ use crate::respond;
 
 /// Longer than this, and a load balancer has given up on the answer.
 const DATABASE_MAX: Duration = Duration::from_secs(2);
+/// Prometheus' own.
+const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// The process answers.
 pub(crate) async fn alive() -> Response {
@@ -39,4 +42,13 @@ pub(crate) async fn ready(State(host): State<Arc<Host>>) -> Response {
         let body = json!({ "ready": false, "reasons": reasons }).to_string();
         respond::json(StatusCode::SERVICE_UNAVAILABLE, body)
     }
+}
+
+/// Prometheus' text.
+pub(crate) async fn metrics(State(host): State<Arc<Host>>) -> ([(HeaderName, HeaderValue); 1], String) {
+    let mut text = host.metrics.render();
+    if let Ok(live) = host.live.get() {
+        live.render_metrics(&mut text);
+    }
+    ([(CONTENT_TYPE, METRICS_TEXT)], text)
 }

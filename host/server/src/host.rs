@@ -219,7 +219,7 @@ impl Process {
             stopping: watch::Sender::new(false),
         });
         crate::retention::start(&host);
-        crate::metrics::keep_up(&host);
+        crate::metrics::keep_up(host.metrics.clone(), &host);
         Ok(host)
     }
 }

@@ -16,7 +16,7 @@ use tower_http::services::ServeDir;
 
 use crate::host::Host;
 use crate::respond::{REQUEST_ID, Stamp, VERSION};
-use crate::{clean, convex, health, metrics, openapi, respond, socket, subscribe};
+use crate::{clean, convex, health, openapi, respond, socket, subscribe};
 
 /// The routes of a host.
 pub(crate) fn router(host: Arc<Host>) -> Router {
@@ -38,7 +38,7 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
         .nest("/api", api)
         .route("/healthz", get(health::alive).fallback(get_only))
         .route("/readyz", get(health::ready).fallback(get_only))
-        .route("/metrics", get(metrics::text).fallback(get_only))
+        .route("/metrics", get(health::metrics).fallback(get_only))
         .route("/openapi.json", get(openapi::document).fallback(get_only));
     let router = match &host.site_dir {
         Some(directory) => router.fallback_service(ServeDir::new(directory)),
