@@ -1,13 +1,13 @@
 //! Moments that are kept: queries that come one by one and are to show one state.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use convoke_invoke::{Answer, Call, Caller, HeldSnapshot, NoteReads};
 use convoke_model::{Code, Failure, Kind};
 
-use crate::live::Live;
+use crate::live::{Inner, Live};
 
 /// How long a moment is kept: as long as Convex keeps its own.
 const KEPT: Duration = Duration::from_secs(30);
@@ -23,25 +23,36 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// Keeps a snapshot under its timestamp, or a little later: two states never have the same one.
-    fn keep(&mut self, mut timestamp: u64, held: HeldSnapshot) -> u64 {
+    /// Keeps a snapshot under its timestamp, or a little later: two states never have the same one. The same state is kept
+    /// anew.
+    fn keep(&mut self, mut timestamp: u64, held: HeldSnapshot, now: Instant) -> u64 {
         while let Some(known) = self.by_timestamp.get(&timestamp) {
             if known.as_ref().is_some_and(|(known, _)| known.snapshot == held.snapshot) {
-                return timestamp;
+                break;
             }
             timestamp += 1;
         }
-        self.by_timestamp.insert(timestamp, Some((held, Instant::now())));
+        self.by_timestamp.insert(timestamp, Some((held, now)));
         while self.by_timestamp.len() > TIMESTAMPS_MAX {
             self.by_timestamp.pop_first();
         }
         timestamp
     }
 
-    fn forget(&mut self, timestamp: u64) {
+    fn remove(&mut self, timestamp: u64) {
         if let Some(moment) = self.by_timestamp.get_mut(&timestamp) {
             *moment = None;
         }
+    }
+
+    /// Removes a moment that has been kept for long enough; else gives how long it has to be kept yet.
+    fn expire(&mut self, timestamp: u64, now: Instant) -> Option<Duration> {
+        let (_, since) = self.by_timestamp.get(&timestamp)?.as_ref()?;
+        let left = KEPT.saturating_sub(now.duration_since(*since));
+        if left.is_zero() {
+            self.remove(timestamp);
+        }
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// Makes room for another moment, if the oldest has been there long enough.
@@ -49,7 +60,7 @@ impl Moments {
         let kept = self.by_timestamp.iter().find_map(|(at, moment)| moment.as_ref().map(|(_, since)| (*at, *since)));
         match kept {
             Some((timestamp, since)) if since.elapsed() >= KEPT_AT_LEAST => {
-                self.forget(timestamp);
+                self.remove(timestamp);
                 true
             }
             _ => false,
@@ -68,14 +79,8 @@ impl Live {
         match held {
             Ok(held) => {
                 let timestamp = self.timestamp(held.lsn);
-                let timestamp = self.inner.moments.lock().keep(timestamp, held);
-                let inner = Arc::downgrade(&self.inner);
-                tokio::spawn(async move {
-                    tokio::time::sleep(KEPT).await;
-                    if let Some(inner) = inner.upgrade() {
-                        inner.moments.lock().forget(timestamp);
-                    }
-                });
+                let timestamp = self.inner.moments.lock().keep(timestamp, held, Instant::now());
+                tokio::spawn(expire(Arc::downgrade(&self.inner), timestamp));
                 timestamp
             }
             Err(error) => {
@@ -102,10 +107,19 @@ impl Live {
         let (answer, observed) = self.inner.invoker.observe(caller, call, reads).await;
         // One that could not be read any more ran in a snapshot of its own.
         if observed.snapshot.is_some_and(|snapshot| snapshot != held.snapshot) {
-            self.inner.moments.lock().forget(timestamp);
+            self.inner.moments.lock().remove(timestamp);
             return Err(too_old());
         }
         Ok(Some(answer))
+    }
+}
+
+/// Removes a moment when its time is over.
+async fn expire(inner: Weak<Inner>, timestamp: u64) {
+    let mut left = Some(KEPT);
+    while let Some(pause) = left {
+        tokio::time::sleep(pause).await;
+        left = inner.upgrade().and_then(|inner| inner.moments.lock().expire(timestamp, Instant::now()));
     }
 }
 
@@ -115,4 +129,26 @@ fn too_old() -> Failure {
         Code::InvalidArgs,
         format!("the state at that timestamp is not kept any more: it is for {seconds} seconds"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use convoke_invoke::SharedSnapshot;
+
+    use super::*;
+
+    #[test]
+    fn the_same_state_is_kept_from_the_last_time_on() {
+        let held =
+            |snapshot: &str| HeldSnapshot { shared: SharedSnapshot::new(), snapshot: snapshot.to_owned(), lsn: 1 };
+        let begin = Instant::now();
+        let mut moments = Moments::default();
+        assert_eq!(moments.keep(7, held("1:1:"), begin), 7);
+        assert_eq!(moments.keep(7, held("1:1:"), begin + KEPT / 2), 7);
+        assert_eq!(moments.expire(7, begin + KEPT), Some(KEPT / 2));
+        assert!(moments.by_timestamp[&7].is_some());
+        assert_eq!(moments.expire(7, begin + KEPT / 2 + KEPT), None);
+        assert!(moments.by_timestamp[&7].is_none());
+        assert_eq!(moments.keep(7, held("1:1:"), begin), 8, "what is gone does not come back");
+    }
 }
