@@ -129,7 +129,9 @@ fn who_reads_slowly_has_the_time_it_needs() {
             let mut buffer = vec![0; 128 << 10];
             let mut bytes = 0;
             while bytes < RESULT_BYTES / 2 || begin.elapsed() < 2 * STALL_MAX {
-                bytes += stream.read(&mut buffer).await.expect("bytes");
+                let read = stream.read(&mut buffer).await.expect("bytes");
+                assert!(read > 0, "the end, after {bytes} bytes");
+                bytes += read;
                 sleep(STALL_MAX / 50).await;
             }
             bytes + read_to_end(&mut stream).await
