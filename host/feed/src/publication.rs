@@ -1,5 +1,7 @@
 //! Which tables are followed.
 
+use std::collections::HashSet;
+
 use convoke_postgres::Config;
 use convoke_sql::{quote_identifier, quote_literal};
 use tokio_postgres::Client;
@@ -41,12 +43,21 @@ pub async fn ensure_publication(client: &Client, publication: &str, schema: &str
     Ok(Coverage::Tables(tables))
 }
 
-/// Has the publication list the tables that the schema has now, as [`ensure_publication`] does for who is no superuser;
-/// gives those that it did not list before. One connection, and one query where there is nothing to do.
+/// What [`publish`] found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The schema's tables that were not listed before.
+    pub added: Vec<String>,
+    /// All tables that the log names, by schema and name: of a partitioned one its partitions.
+    pub tables: HashSet<(String, String)>,
+}
+
+/// Has the publication list the tables that the schema has now, as [`ensure_publication`] does for who is no superuser.
+/// One connection, and two queries where there is nothing to do.
 ///
 /// # Errors
 /// When Postgres cannot be reached or refuses.
-pub async fn publish(postgres: &Config, publication: &str, schema: &str) -> Result<Vec<String>, FeedError> {
+pub async fn publish(postgres: &Config, publication: &str, schema: &str) -> Result<Published, FeedError> {
     let (client, connection) = postgres.connect().await?;
     let connection = tokio::spawn(connection);
     let asked = client.query_one(&missing_tables(publication, schema), &[]).await?;
@@ -54,9 +65,12 @@ pub async fn publish(postgres: &Config, publication: &str, schema: &str) -> Resu
     if !exists || !missing.is_empty() {
         client.batch_execute(&publish_tables(publication, schema)).await?;
     }
+    let listed = "select schemaname::text, tablename::text from pg_publication_tables where pubname = $1";
+    let rows = client.query(listed, &[&publication]).await?;
+    let tables = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, FeedError>>()?;
     drop(client);
     connection.abort();
-    Ok(missing)
+    Ok(Published { added: missing, tables })
 }
 
 /// Whether there is such a publication, and what it lacks.

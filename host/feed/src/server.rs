@@ -10,7 +10,7 @@ use crate::connect::{ANSWER_MAX, Address, CancelOnDrop, Connection, Purpose, add
 use crate::error::FeedError;
 use crate::event::System;
 use crate::provider::Provider;
-use crate::publication::publish;
+use crate::publication::{Published, publish};
 use convoke_model::chain;
 
 /// A database from which a change feed can be had.
@@ -58,11 +58,11 @@ pub async fn probe(postgres: &Config) -> Result<Probe, FeedError> {
 ///
 /// # Errors
 /// What stands in the way of a feed.
-pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<System, FeedError> {
+pub async fn prepare(postgres: &Config, publication: &str, schema: &str) -> Result<(System, Published), FeedError> {
     let server = Server::connect(postgres).await?;
     let system = server.facts.system;
-    publish(postgres, publication, schema).await?;
-    Ok(system)
+    let published = publish(postgres, publication, schema).await?;
+    Ok((system, published))
 }
 
 /// A connection to a primary that has what a change feed needs.

@@ -40,7 +40,7 @@ impl VersionTag {
     const DIGITS: usize = 12;
 
     /// Of a digest in hexadecimal digits.
-    pub(crate) fn of(digest: &str) -> Option<Self> {
+    pub fn of(digest: &str) -> Option<Self> {
         digest.as_bytes().first_chunk().map(|digits| Self(*digits))
     }
 

@@ -102,6 +102,14 @@ impl Invoker {
         self.inner.store.log_position(deadline).await.map_err(not_told)
     }
 
+    /// Has Postgres write out its log, where that is not beyond the position.
+    ///
+    /// # Errors
+    /// Where Postgres does not in time.
+    pub async fn flush_log(&self, position: u64, deadline: Instant) -> Result<(), Failure> {
+        self.inner.store.flush_log(position, deadline).await.map_err(|error| failure_of(of_commit(error)))
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         self.inner.engine.limits()
     }

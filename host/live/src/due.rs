@@ -8,8 +8,11 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::reader::{EntryId, Reader};
 
 /// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
-pub(crate) const VISIBLE_FIRST: Duration = Duration::from_micros(500);
+const VISIBLE_FIRST: Duration = Duration::from_micros(500);
 const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
+
+/// Unless something else is asked for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What follows failures of the system.
 #[derive(Debug, Clone, Copy)]
@@ -18,17 +21,13 @@ pub(crate) struct Retries {
     /// the second one.
     pub(crate) pause_first: Duration,
     pub(crate) pause_longest: Duration,
-    /// Who has no result at all is shown the failure when it has lasted this long.
+    /// Who has no result that holds is shown the failure when it has lasted this long.
     pub(crate) patience: Duration,
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self {
-            pause_first: Duration::from_millis(250),
-            pause_longest: Duration::from_secs(5),
-            patience: Duration::from_secs(30),
-        }
+        Self { pause_first: Duration::from_millis(250), pause_longest: Duration::from_secs(5), patience: PATIENCE }
     }
 }
 
@@ -41,7 +40,7 @@ pub(crate) enum Wanted {
     Again,
 }
 
-/// Whether readers without a result wait for the next run.
+/// Whether readers without a result that holds wait for the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Waits,

@@ -9,6 +9,7 @@ use convoke_invoke::{Ran, RequestId, VersionTag};
 use convoke_model::{Failure, Observed, Origin, ReadSet};
 
 use crate::memory::Held;
+use crate::published::Published;
 
 /// A query with its arguments: what subscribers share one evaluation of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,10 +74,10 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// What a run gave, and what it read.
-    pub(crate) fn of(key: &QueryKey, ran: Ran, observed: Observed) -> (Self, ReadSet) {
+    pub(crate) fn of(key: &QueryKey, ran: Ran, observed: Observed, published: &Published) -> (Self, ReadSet) {
         let verdict = match &ran.result {
             Err(failure) if failure.origin == Origin::System => Verdict::Failed,
-            _ if observed.volatile => Verdict::Volatile,
+            _ if observed.volatile || !published.tell_of(&observed) => Verdict::Volatile,
             _ => Verdict::Result,
         };
         let outcome = Self {

@@ -19,7 +19,7 @@ use crate::reader::EntryId;
 use crate::state::Begun;
 
 /// How long a call waits for the feed, which is usually there within a millisecond. Then it is run: what the log holds
-/// and has not flushed (`synchronous_commit = off`) may take three times `wal_writer_delay`, which is 0.6 s.
+/// and has not flushed may take longer.
 const FEED_WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// The results of a project as its callers see them.
@@ -63,7 +63,7 @@ impl Inner {
     }
 
     /// A result that holds at a position behind all that had committed when it was asked for.
-    async fn holding(&self, key: &QueryKey, asked: &Asked<'_>) -> Option<KeptResult> {
+    async fn holding(self: &Arc<Self>, key: &QueryKey, asked: &Asked<'_>) -> Option<KeptResult> {
         self.state.lock().holding(key)?;
         let until = asked.deadline.min(Instant::now() + FEED_WAIT_MAX);
         let reached = async {
@@ -80,7 +80,7 @@ impl Inner {
     }
 
     /// Waits until all that committed before a position has been applied.
-    pub(crate) async fn reach(&self, position: u64) {
+    async fn reach(self: &Arc<Self>, position: u64) {
         let notify = Arc::new(Notify::new());
         {
             let mut state = self.state.lock();
@@ -89,7 +89,7 @@ impl Inner {
             }
             state.wake_at(position, &notify);
         }
-        self.request.send();
+        self.hurry();
         notify.notified().await;
     }
 
@@ -120,7 +120,7 @@ struct Running {
 
 impl Keeper for Running {
     fn keep(mut self: Box<Self>, ran: Ran, observed: Observed) {
-        let (outcome, reads) = Outcome::of(&self.key, ran, observed);
+        let (outcome, reads) = Outcome::of(&self.key, ran, observed, &self.inner.published);
         match outcome.verdict {
             // A failure of the system is nobody's result.
             Verdict::Failed => return,

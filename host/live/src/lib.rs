@@ -25,8 +25,9 @@
 //! - a deploy, and an interruption of the feed: everything, once.
 //!
 //! Limits: a transaction with `synchronous_commit = off` may be shown up to a moment before its own position. While the
-//! feed is down, several queries are shown together only where they were run at the same position. Partitions of
-//! tables of somebody else's may be emptied behind a snapshot.
+//! feed is down, several queries are shown together only where they were run in one snapshot, and only what a client is
+//! owed. Partitions of tables of somebody else's may be emptied behind a snapshot. Writes below views, to partitioned
+//! tables under their own name, and to foreign and unlogged tables are not told of.
 //!
 //! Invariant: knows neither HTTP nor SQL nor components; runs functions through `invoke`, follows changes by `feed`.
 
@@ -41,6 +42,7 @@ mod memory;
 mod metrics;
 mod moments;
 mod positions;
+mod published;
 mod queue;
 mod reader;
 mod rounds;
@@ -49,12 +51,13 @@ mod seen;
 mod state;
 mod timestamp;
 mod together;
+mod unflushed;
 mod waiting;
 mod watch;
 
 pub use evaluation::{Evaluation, QueryKey};
 pub use index::{Hits, ReadSetIndex, Reason, Row, RowChange};
-pub use live::{CATCH_UP_MAX, Live, LiveLimits, LiveOptions, TOGETHER_MAX};
+pub use live::{CATCH_UP_MAX, Live, LiveLimits, LiveOptions};
 pub use metrics::{Gauges, LiveMetrics};
 pub use rounds::Run;
 pub use state::Received;

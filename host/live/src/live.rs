@@ -1,8 +1,8 @@
 //! Live queries of a host: runs them, and runs them again when they are stale.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use convoke_deploy::Deployments;
@@ -15,13 +15,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::{Written, written};
-use crate::due::Retries;
+use crate::due::{PATIENCE, Retries};
 use crate::evaluation::QueryKey;
 use crate::kept::Kept;
 use crate::memory::Memory;
 use crate::metrics::{Gauges, LiveMetrics};
 use crate::moments::Moments;
 use crate::positions::Positions;
+use crate::published::Published;
 use crate::rounds::{Rounds, Run};
 use crate::runner::Functions;
 use crate::seen::Seen;
@@ -33,6 +34,8 @@ use crate::timestamp::Incarnation;
 pub struct LiveOptions {
     /// What changes in the project's tables.
     pub changes: Subscription,
+    /// The tables of which it tells, by schema and name.
+    pub published: HashSet<(String, String)>,
     /// The Postgres schema of the project's tables.
     pub project: String,
     pub incarnation: Incarnation,
@@ -51,11 +54,14 @@ pub struct LiveLimits {
     pub results_bytes_max: usize,
     /// Subscriptions of all clients together. One that is idle takes about 6 KiB with 50 rows.
     pub subscriptions_max: usize,
+    /// Where the system fails a query for this long, its subscribers are shown the failure in place of a result that does
+    /// not hold any more.
+    pub patience: Duration,
 }
 
 impl Default for LiveLimits {
     fn default() -> Self {
-        Self { cache_bytes_max: 64 << 20, results_bytes_max: 256 << 20, subscriptions_max: 131_072 }
+        Self { cache_bytes_max: 64 << 20, results_bytes_max: 256 << 20, subscriptions_max: 131_072, patience: PATIENCE }
     }
 }
 
@@ -81,15 +87,17 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<LiveMetrics>,
     feed: Arc<FeedMetrics>,
     pub(crate) seen: Mutex<Seen>,
-    /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
+    /// Functions whose results differ from call to call, or change without a word in the log: a plain caller has to be
+    /// given a run of his own.
     pub(crate) volatile: Arc<Mutex<HashSet<Arc<str>>>>,
+    pub(crate) published: Arc<Published>,
     next_number: AtomicU64,
 }
 
 /// How long to wait for what was seen on another host.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(10);
-/// Views of several queries that are made apart from the rounds, at a time, each with a connection.
-pub const TOGETHER_MAX: usize = 2;
+/// Views of several queries that are made apart, at a time, each in the place of a round.
+const TOGETHER_MAX: usize = 2;
 
 impl Live {
     /// Begins to follow the database.
@@ -98,11 +106,16 @@ impl Live {
     /// Outside of a runtime of tokio.
     pub fn start(invoker: Invoker, deployments: Arc<Deployments>, options: LiveOptions) -> Self {
         let feed = options.changes;
-        let LiveLimits { cache_bytes_max, results_bytes_max, subscriptions_max } = options.limits;
+        let LiveLimits { cache_bytes_max, results_bytes_max, subscriptions_max, patience } = options.limits;
         let state = Arc::new(Mutex::new(State::new(Bounds { cache_bytes_max, subscriptions_max })));
         let (metrics, volatile) = (Arc::<LiveMetrics>::default(), Arc::default());
-        let (request, volatile_too) = (feed.position_request(), Arc::clone(&volatile));
-        let runner = Arc::new(Functions { invoker: invoker.clone(), request, volatile: volatile_too });
+        let published = Arc::new(Published::new(options.published));
+        let runner = Arc::new(Functions {
+            invoker: invoker.clone(),
+            request: feed.position_request(),
+            volatile: Arc::clone(&volatile),
+            published: Arc::clone(&published),
+        });
         let memory = Memory::new(results_bytes_max);
         let rounds = Rounds::new(
             Arc::clone(&state),
@@ -110,7 +123,7 @@ impl Live {
             memory,
             Arc::clone(&metrics),
             options.rounds_max,
-            Retries::default(),
+            Retries { patience, ..Retries::default() },
         );
         let inner = Arc::new(Inner {
             state,
@@ -127,10 +140,11 @@ impl Live {
             feed: feed.metrics(),
             seen: Mutex::default(),
             volatile,
+            published,
             next_number: AtomicU64::new(0),
         });
         inner.invoker.keep_results(Arc::new(Kept(Arc::downgrade(&inner))));
-        tokio::spawn(follow(Arc::downgrade(&inner), feed));
+        tokio::spawn(follow(Following(Arc::downgrade(&inner)), feed));
         Self { inner }
     }
 
@@ -146,8 +160,7 @@ impl Live {
 
     /// The newest position that is known: everything that committed on this host is before it.
     pub fn newest(&self) -> u64 {
-        let state = self.inner.state.lock();
-        state.position.max(state.committed)
+        self.inner.state.lock().newest()
     }
 
     /// Whether all that committed before a position is known.
@@ -184,9 +197,16 @@ impl Live {
         })
     }
 
+    /// The feed tells of these tables, by schema and name. What was read of others before is told by [`Live::redeployed`].
+    pub fn published(&self, tables: HashSet<(String, String)>) {
+        self.inner.published.set(tables);
+    }
+
     /// Other functions are deployed: every result has to be made anew, once.
     pub fn redeployed(&self) {
         self.inner.volatile.lock().clear();
+        let deployment = self.inner.deployments.current();
+        self.inner.rounds.keep_functions(|path| deployment.function(path).is_some());
         let effects = self.inner.state.lock().expire_all();
         self.inner.rounds.take(effects);
     }
@@ -240,7 +260,7 @@ impl Live {
 
 impl Inner {
     /// Waits until all that committed before a position is known, so that what is read then shows it.
-    pub(crate) async fn reached(&self, position: u64) -> Result<(), Failure> {
+    pub(crate) async fn reached(self: &Arc<Self>, position: u64) -> Result<(), Failure> {
         let notify = Arc::new(Notify::new());
         {
             let mut state = self.state.lock();
@@ -249,15 +269,30 @@ impl Inner {
             }
             state.wake_at(position, &notify);
         }
-        self.request.send();
+        self.hurry();
         let words = "this server has not seen that timestamp";
         let waited = tokio::time::timeout(CATCH_UP_MAX, notify.notified()).await;
         waited.map_err(|_| Failure::system(Code::Overloaded, words))
     }
 }
 
+/// Who follows the feed. However that ends, nothing tells any more what changes.
+struct Following(Weak<Inner>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.upgrade() {
+            if std::thread::panicking() {
+                tracing::error!("the change feed is not followed any more: queries are run for each who asks");
+            }
+            inner.state.lock().interrupt();
+        }
+    }
+}
+
 /// Takes what the feed says, until the host is gone.
-async fn follow(inner: std::sync::Weak<Inner>, mut feed: Subscription) {
+async fn follow(following: Following, mut feed: Subscription) {
+    let inner = &following.0;
     loop {
         let event = match tokio::time::timeout(Duration::from_secs(1), feed.next()).await {
             Ok(Some(event)) => event,

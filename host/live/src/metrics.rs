@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 pub struct LiveMetrics {
     pub(crate) cache_hits: AtomicU64,
     pub(crate) cache_misses: AtomicU64,
+    /// By path, which needs no quoting: it is of a function that was deployed.
     by_function: Mutex<BTreeMap<Arc<str>, PerFunction>>,
 }
 
@@ -40,6 +41,11 @@ impl LiveMetrics {
         let function = functions.entry(Arc::clone(path)).or_default();
         function.evaluations += 1;
         function.reruns += u64::from(again);
+    }
+
+    /// Drops the counters of all other functions.
+    pub(crate) fn keep_functions(&self, is_there: impl Fn(&str) -> bool) {
+        self.by_function.lock().retain(|path, _| is_there(path));
     }
 
     /// Runs of queries for subscribers and the cache, all functions together.

@@ -33,19 +33,29 @@ impl Positions {
             !std::mem::replace(&mut asked.is_asking, true)
         };
         if begins {
-            let (positions, invoker) = (self.clone(), invoker.clone());
-            tokio::spawn(async move { positions.ask(&invoker).await });
+            let asking = Asking { asked: Arc::clone(&self.asked), is_over: false };
+            let invoker = invoker.clone();
+            tokio::spawn(async move { asking.ask(&invoker).await });
         }
         receiver.await.ok()
     }
+}
 
+/// Who asks for the others. However that ends, the next one who wants to know asks again.
+struct Asking {
+    asked: Arc<Mutex<Asked>>,
+    is_over: bool,
+}
+
+impl Asking {
     /// Asks until nobody waits.
-    async fn ask(&self, invoker: &Invoker) {
+    async fn ask(mut self, invoker: &Invoker) {
         loop {
             let waiting = {
                 let mut asked = self.asked.lock();
                 if asked.waiting.is_empty() {
                     asked.is_asking = false;
+                    self.is_over = true;
                     return;
                 }
                 std::mem::take(&mut asked.waiting)
@@ -59,6 +69,15 @@ impl Positions {
                 }
                 Err(failure) => tracing::debug!(%failure, "Postgres does not tell its log's position"),
             }
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Who waits does without.
+            *self.asked.lock() = Asked::default();
         }
     }
 }

@@ -31,6 +31,15 @@ pub(crate) enum Pace {
     Slow,
 }
 
+/// What gets a place.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Round(Pace, Vec<Due>),
+    /// A view that is made apart: the place is its own now.
+    Apart,
+    Nothing,
+}
+
 /// Queries that are to be run for subscribers.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -41,6 +50,10 @@ pub(crate) struct Queue {
     rounds: usize,
     slow_rounds: usize,
     rounds_max: usize,
+    /// Views that are to be made apart, and wait for the place of a round.
+    apart: usize,
+    /// Whether the last place that was free went to one of them: then a round is next.
+    apart_was_last: bool,
     /// The pace of the round before, so that neither waits for all of the other.
     last: Pace,
     /// Functions whose last run was not slow.
@@ -56,6 +69,8 @@ impl Queue {
             rounds: 0,
             slow_rounds: 0,
             rounds_max: rounds_max.max(1),
+            apart: 0,
+            apart_was_last: false,
             last: Pace::Slow,
             quick_paths: HashSet::new(),
         }
@@ -100,8 +115,36 @@ impl Queue {
         wanted
     }
 
+    /// A place for a view that is made apart; where there is none, it gets one later.
+    pub(crate) fn begin_apart(&mut self) -> bool {
+        let is_free = self.rounds < self.rounds_max;
+        if is_free {
+            self.rounds += 1;
+        } else {
+            self.apart += 1;
+        }
+        is_free
+    }
+
+    /// What gets the place of a round that has ended.
+    pub(crate) fn next(&mut self) -> Next {
+        let is_their_turn = self.apart > 0 && !self.apart_was_last;
+        let round = if is_their_turn { None } else { self.next_round() };
+        self.apart_was_last = round.is_none() && self.apart > 0;
+        match round {
+            Some((pace, due)) => Next::Round(pace, due),
+            None if self.apart > 0 => {
+                self.apart -= 1;
+                // Where there was nothing to run, the place was given back.
+                self.rounds += usize::from(!is_their_turn);
+                Next::Apart
+            }
+            None => Next::Nothing,
+        }
+    }
+
     /// What runs together next; none where a round has ended for good. Each is ended by [`Self::end`].
-    pub(crate) fn next(&mut self) -> Option<(Pace, Vec<Due>)> {
+    fn next_round(&mut self) -> Option<(Pace, Vec<Due>)> {
         loop {
             let slow = self.slow.len() > 0 && self.slow_rounds < self.slow_rounds_max();
             let pace = match (self.quick.len() > 0, slow) {
@@ -141,6 +184,11 @@ impl Queue {
         } else if !self.quick_paths.contains(path) {
             self.quick_paths.insert(Arc::clone(path));
         }
+    }
+
+    /// Keeps only what was noted of these functions.
+    pub(crate) fn keep_paths(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.quick_paths.retain(|path| is_there(path));
     }
 
     /// The next ones of a pace; what turned out to be of the other one since changes over.

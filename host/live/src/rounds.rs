@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use convoke_invoke::SharedSnapshot;
 use convoke_model::{Code, Failure, ReadSet};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use round::{Ran, Round};
@@ -22,7 +23,7 @@ use crate::due::{Due, Retries};
 use crate::evaluation::{Evaluation, Outcome, QueryKey};
 use crate::memory::{Memory, read_set_bytes};
 use crate::metrics::LiveMetrics;
-use crate::queue::Queue;
+use crate::queue::{Next, Queue};
 use crate::reader::{EntryId, Reader, Subscriber};
 use crate::runner::Runner;
 use crate::state::{Begun, Effects, Received, State, Subscribed};
@@ -36,6 +37,8 @@ pub(crate) struct Rounds {
     pub(crate) memory: Arc<Memory>,
     metrics: Arc<LiveMetrics>,
     retries: Retries,
+    /// Places that rounds have left to views that are made apart.
+    places: Semaphore,
     /// Who wants to hear of every run.
     listener: Mutex<Option<UnboundedSender<Run>>>,
 }
@@ -50,6 +53,16 @@ pub struct Run {
     pub received: Received,
 }
 
+/// The place of a round, which goes to a round again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Rounds>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        tokio::spawn(Arc::clone(&self.0).work());
+    }
+}
+
 impl Rounds {
     pub(crate) fn new(
         state: Arc<Mutex<State>>,
@@ -60,7 +73,7 @@ impl Rounds {
         retries: Retries,
     ) -> Self {
         let queue = Mutex::new(Queue::new(rounds_max));
-        Self { state, queue, runner, memory, metrics, retries, listener: Mutex::default() }
+        Self { state, queue, runner, memory, metrics, retries, places: Semaphore::new(0), listener: Mutex::default() }
     }
 
     /// Tells of every run from now on.
@@ -81,6 +94,12 @@ impl Rounds {
             Subscribed::Joins(id) => self.queue.lock().join(id, reader),
         }
         Ok(())
+    }
+
+    /// Other functions are deployed: nothing is kept of those that are no more.
+    pub(crate) fn keep_functions(&self, is_there: impl Fn(&str) -> bool) {
+        self.queue.lock().keep_paths(&is_there);
+        self.metrics.keep_functions(&is_there);
     }
 
     /// Wakes and runs.
@@ -130,14 +149,23 @@ impl Rounds {
         }
     }
 
+    /// A place among the rounds, for a view that is made apart: with it goes a connection.
+    pub(crate) async fn place(self: &Arc<Self>) -> Option<Place> {
+        if !self.queue.lock().begin_apart() {
+            self.places.acquire().await.ok()?.forget();
+        }
+        Some(Place(Arc::clone(self)))
+    }
+
     /// Round after round, until nothing is due.
     async fn work(self: Arc<Self>) {
         loop {
             let begun = self.state.lock().begun();
             let next = self.queue.lock().next();
             match next {
-                Some((pace, due)) => Round::new(Arc::clone(&self), begun, pace, due).run().await,
-                None => return,
+                Next::Round(pace, due) => Round::new(Arc::clone(&self), begun, pace, due).run().await,
+                Next::Apart => return self.places.add_permits(1),
+                Next::Nothing => return,
             }
         }
     }
@@ -157,8 +185,11 @@ impl Rounds {
         }
         let began = Instant::now();
         let (outcome, reads) = self.runner.run(key, snapshot).await;
-        self.queue.lock().took(&key.path, began.elapsed());
-        self.metrics.evaluated(&key.path, again);
+        // A client may name anything: only of functions that there are is something noted.
+        if outcome.ran.version.is_some() {
+            self.queue.lock().took(&key.path, began.elapsed());
+            self.metrics.evaluated(&key.path, again);
+        }
         let bytes = outcome.bytes() + read_set_bytes(&reads);
         let held = self.memory.hold(bytes).or_else(|| {
             self.state.lock().drop_cached();
@@ -180,7 +211,9 @@ impl Rounds {
         reads: ReadSet,
     ) -> bool {
         let again = self.state.lock().was_evaluated(id);
-        self.metrics.evaluated(&key.path, again);
+        if outcome.ran.version.is_some() {
+            self.metrics.evaluated(&key.path, again);
+        }
         let Some(held) = self.memory.hold(outcome.bytes() + read_set_bytes(&reads)) else { return false };
         let evaluation = Arc::new(Evaluation::new(outcome, held));
         let (received, mut effects) = self.state.lock().receive(id, begun, Arc::clone(&evaluation), Arc::new(reads));

@@ -11,6 +11,7 @@ use convoke_model::{Kind, ReadSet};
 use parking_lot::Mutex;
 
 use crate::evaluation::{Outcome, QueryKey, Verdict};
+use crate::published::Published;
 
 /// A run that goes on.
 pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = (Outcome, ReadSet)> + Send + 'a>>;
@@ -29,8 +30,10 @@ pub(crate) trait Runner: Debug + Send + Sync {
 pub(crate) struct Functions {
     pub(crate) invoker: Invoker,
     pub(crate) request: PositionRequest,
-    /// Functions whose results differ from call to call: a plain caller has to be given a run of his own.
+    /// Functions whose results differ from call to call, or change without a word in the log: a plain caller has to be
+    /// given a run of his own.
     pub(crate) volatile: Arc<Mutex<HashSet<Arc<str>>>>,
+    pub(crate) published: Arc<Published>,
 }
 
 impl Runner for Functions {
@@ -51,7 +54,7 @@ impl Functions {
         let (answer, observed) = self.invoker.observe(&caller, call, reads).await;
         let Answer { result, log, version, request_id, .. } = answer;
         let ran = Ran { result: result.map(ResultText::into_shared), log, version, request_id };
-        let (outcome, reads) = Outcome::of(key, ran, observed);
+        let (outcome, reads) = Outcome::of(key, ran, observed, &self.published);
         if outcome.verdict == Verdict::Volatile {
             self.volatile.lock().insert(Arc::clone(&key.path));
         }

@@ -51,7 +51,7 @@ pub enum Received {
     KeptButStale,
     /// It is older than a change that came before it; run again, a moment later.
     TooOld,
-    /// The system failed it: what there was before stays; run again, after a pause.
+    /// The system failed it: what there was before stays for a while; run again, after a pause.
     Failed,
     /// Nobody wants it any more.
     Unwanted,
@@ -99,6 +99,8 @@ pub(crate) struct State {
     /// The newest commit of this host's own.
     pub(crate) committed: u64,
     waiting: Waiting,
+    /// Whether somebody has the log flushed for those who wait.
+    is_flushing: bool,
     cache: Cache,
     subscriptions_max: usize,
     next_id: EntryId,
@@ -117,6 +119,7 @@ impl State {
             generation: 0,
             committed: 0,
             waiting: Waiting::default(),
+            is_flushing: false,
             cache: Cache::new(bounds.cache_bytes_max),
             subscriptions_max: bounds.subscriptions_max,
             next_id: 0,
@@ -296,13 +299,46 @@ impl State {
 
     /// How far it is known that an entry holds, unless something ended it.
     pub(crate) fn horizon(&self, entry: &Entry) -> u64 {
-        // While the feed is down, nothing can be said of what comes after a result.
-        if entry.is_followed { self.position } else { entry.from }
+        let reads = entry.current.as_ref().is_some_and(|current| current.snapshot.is_some());
+        match (entry.is_followed, reads) {
+            (true, _) => self.position,
+            // While the feed is down, nothing can be said of what comes after a result,
+            (false, true) => entry.from,
+            // but of what read nothing.
+            (false, false) => self.newest(),
+        }
+    }
+
+    /// The newest position that is known.
+    pub(crate) fn newest(&self) -> u64 {
+        self.position.max(self.committed)
     }
 
     /// Wakes this one when all that committed before the position has been applied.
     pub(crate) fn wake_at(&mut self, position: u64, notify: &Arc<Notify>) {
         self.waiting.add(position, notify);
+    }
+
+    /// The nearest position that somebody waits for.
+    pub(crate) fn waited_for(&mut self) -> Option<u64> {
+        self.waiting.nearest()
+    }
+
+    /// Whether the log has to be flushed for those who wait: whoever begins goes on until there is no more
+    /// [`State::next_to_flush`].
+    pub(crate) fn begin_flushing(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_flushing, true)
+    }
+
+    /// Up to where the log has to be flushed; with none, that is over.
+    pub(crate) fn next_to_flush(&mut self) -> Option<u64> {
+        let position = self.waiting.nearest();
+        self.is_flushing = position.is_some();
+        position
+    }
+
+    pub(crate) fn end_flushing(&mut self) {
+        self.is_flushing = false;
     }
 
     fn wake_waiting(&mut self, effects: &mut Effects) {

@@ -27,6 +27,17 @@ impl Waiting {
         }
     }
 
+    /// The nearest position that somebody waits for.
+    pub(crate) fn nearest(&mut self) -> Option<u64> {
+        while let Some(first) = self.by_position.first_entry() {
+            if first.get().strong_count() > 0 {
+                return Some(first.key().0);
+            }
+            first.remove();
+        }
+        None
+    }
+
     /// Takes out all whose position is reached.
     pub(crate) fn reached(&mut self, position: u64) -> impl Iterator<Item = Arc<Notify>> {
         std::iter::from_fn(move || {
@@ -63,6 +74,9 @@ mod tests {
             waiting.add(u64::MAX, &Arc::new(Notify::new()));
         }
         assert!(waiting.by_position.len() <= GONE_LOOKED_FOR_FROM + 1, "{}", waiting.by_position.len());
+        waiting.add(7, &Arc::new(Notify::new()));
+        assert_eq!(waiting.nearest(), Some(u64::MAX));
         assert_eq!(waiting.reached(u64::MAX).count(), 1);
+        assert_eq!(waiting.nearest(), None);
     }
 }

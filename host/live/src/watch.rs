@@ -12,8 +12,8 @@ use crate::evaluation::{Evaluation, QueryKey};
 use crate::live::Live;
 use crate::reader::Subscriber;
 
-/// Queries that change all the time may never hold together. After this, a view of them is made apart, and the next one
-/// after this again.
+/// Queries that change all the time may never hold together, nor may any while the feed is down. After this, a view of
+/// them is made apart, and the next one after this again.
 const APART_AFTER: Duration = Duration::from_millis(250);
 
 /// The queries of one client, by numbers of its own. Dropping it ends them.
@@ -34,8 +34,13 @@ struct Apart {
     /// Since when the shared results have not held together, and the newest position from which one of them held then.
     since: Option<(Instant, u64)>,
     running: bool,
-    made: Option<(Vec<(u32, QueryKey)>, View)>,
+    made: Option<(Keys, View)>,
+    /// What was shown last, and where.
+    shown: Option<(Keys, u64)>,
 }
+
+/// Queries by their numbers.
+type Keys = Vec<(u32, QueryKey)>;
 
 /// All queries of a watcher at one position.
 #[derive(Debug)]
@@ -103,20 +108,28 @@ impl Watcher {
             stale_from = entry.until.map_or(stale_from, |_| stale_from.min(entry.from));
             results.push((*number, Arc::clone(current)));
         }
+        let is_followed = state.streaming;
         if until.is_some_and(|until| until <= held_from) {
             drop(state);
-            return self.view_apart(at_least, at_most, held_from, stale_from);
+            return self.view_apart(at_least, at_most, held_from, is_followed.then_some(stale_from));
         }
         let from = held_from.max(at_least);
         if until.is_some_and(|until| until <= from) || at_most.is_some_and(|at_most| at_most < from) {
             return None;
         }
-        let known = if self.queries.is_empty() { state.position } else { known };
+        let known = match (self.queries.is_empty(), is_followed) {
+            (false, _) => known,
+            (true, true) => state.position,
+            (true, false) => state.newest(),
+        };
         if known < from {
             state.wake_at(from, &self.notify);
             drop(state);
-            self.live.inner.request.send();
-            return None;
+            self.live.inner.hurry();
+            if is_followed || self.queries.is_empty() {
+                return None;
+            }
+            return self.view_apart(at_least, at_most, held_from, None);
         }
         drop(state);
         self.apart.lock().since = None;
@@ -126,45 +139,70 @@ impl Watcher {
     }
 
     /// A view that was made apart, if there is one. Has one made where each stale result is one of a run since the results
-    /// do not hold together: where one of them just waits for its turn, that would not help.
-    fn view_apart(&self, at_least: u64, at_most: Option<u64>, held_from: u64, stale_from: u64) -> Option<View> {
+    /// do not hold together: where one of them just waits for its turn, that would not help. With no stale results the feed
+    /// is down: nothing would tell that any of them holds at a later position, so they have to be run there.
+    fn view_apart(&self, at_least: u64, at_most: Option<u64>, held_from: u64, stale_from: Option<u64>) -> Option<View> {
         let mut apart = self.apart.lock();
         if let Some((of, view)) = apart.made.take()
             && of == self.keys()
             && view.position >= at_least
             && at_most.is_none_or(|at_most| view.position <= at_most)
         {
-            apart.since = Some((Instant::now(), held_from));
+            (apart.since, apart.shown) = (Some((Instant::now(), held_from)), Some((of, view.position)));
             return Some(view);
         }
+        if stale_from.is_none() && apart.shown.as_ref().is_some_and(|(of, at)| *at >= at_least && *of == self.keys()) {
+            return None;
+        }
         let (since, began_at) = *apart.since.get_or_insert_with(|| (Instant::now(), held_from));
-        if since.elapsed() >= APART_AFTER && stale_from > began_at && !apart.running {
+        let pause = APART_AFTER.saturating_sub(since.elapsed());
+        let helps = stale_from.is_none_or(|stale_from| pause.is_zero() && stale_from > began_at);
+        if helps && !apart.running {
             apart.running = true;
             let (live, apart, notify) = (self.live.clone(), Arc::clone(&self.apart), Arc::clone(&self.notify));
-            tokio::spawn(make_apart(live, self.keys(), apart, notify));
+            let making = Making { apart, notify, made: None };
+            tokio::spawn(making.make(live, self.keys(), pause));
         }
         None
     }
 
-    fn keys(&self) -> Vec<(u32, QueryKey)> {
+    fn keys(&self) -> Keys {
         let state = self.live.inner.state.lock();
         let key = |subscription: &u64| state.subscribed(*subscription).map(|entry| entry.key.clone());
         self.queries.iter().filter_map(|(number, subscription)| Some((*number, key(subscription)?))).collect()
     }
 }
 
-async fn make_apart(live: Live, keys: Vec<(u32, QueryKey)>, apart: Arc<Mutex<Apart>>, notify: Arc<Notify>) {
-    let (numbers, queries): (Vec<u32>, Vec<QueryKey>) = keys.iter().cloned().unzip();
-    let made = live.inner.evaluate_together(&queries).await;
-    let made = made.map(|(position, results)| {
-        let results = numbers.into_iter().zip(results).collect();
-        (keys, View { position, from: position, results })
-    });
-    {
-        let mut apart = apart.lock();
-        (apart.running, apart.made) = (false, made);
+/// A view that is being made apart. However that ends, another one can be made.
+struct Making {
+    apart: Arc<Mutex<Apart>>,
+    notify: Arc<Notify>,
+    made: Option<(Keys, View)>,
+}
+
+impl Making {
+    async fn make(mut self, live: Live, keys: Keys, pause: Duration) {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let (numbers, queries): (Vec<u32>, Vec<QueryKey>) = keys.iter().cloned().unzip();
+        let made = live.inner.evaluate_together(&queries).await;
+        self.made = made.map(|(position, results)| {
+            let results = numbers.into_iter().zip(results).collect();
+            (keys, View { position, from: position, results })
+        });
     }
-    notify.notify_one();
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let mut apart = self.apart.lock();
+        apart.running = false;
+        apart.since = apart.since.map(|(_, began_at)| (Instant::now(), began_at));
+        apart.made = self.made.take();
+        drop(apart);
+        self.notify.notify_one();
+    }
 }
 
 impl Drop for Watcher {

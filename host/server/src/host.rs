@@ -8,7 +8,7 @@ use std::time::Duration;
 use convoke_deploy::{Deployment, DeploymentError, Deployments, ModuleNameError};
 use convoke_engine::{CacheDirs, ComponentVersion, Engine, EngineError, LoadError};
 use convoke_invoke::{Invoker, Metering};
-use convoke_live::Live;
+use convoke_live::{Live, LiveLimits};
 use convoke_model::{Failure, FunctionPath, Kind, Limits, Schema, SchemaConflict};
 use convoke_store::{Store, StoreOptions};
 use convoke_sync::{AppliedBy, ApplyOptions, Progress, SyncError, SyncPlan, Warning};
@@ -52,6 +52,7 @@ pub struct ProjectConfig {
     pub stall_max: Duration,
     /// What may be asked of it at once, and how long asking may take.
     pub server_limits: ServerLimits,
+    pub live_limits: LiveLimits,
     /// Whether functions may send SQL of their own.
     pub sql: bool,
     /// Static files to serve at `/`.
@@ -195,6 +196,7 @@ impl Process {
             feed: self.feed(&config.postgres),
             postgres: config.postgres.clone(),
             project: config.project.clone(),
+            limits: config.live_limits,
             rounds_max: crate::live::rounds_max(connections.count()),
         };
         let live = LiveQueries::open(followed, invoker.clone(), Arc::clone(&deployments)).await;

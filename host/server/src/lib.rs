@@ -30,6 +30,7 @@ mod socket;
 mod subscribe;
 
 pub use convoke_engine::CacheDirs;
+pub use convoke_live::LiveLimits;
 pub use convoke_sync::AppliedBy;
 pub use host::{
     CONNECTIONS_MAX, ComponentSource, DeployError, Deployed, Host, HostConfig, ProjectConfig, STALL_MAX,

@@ -8,16 +8,16 @@ use convoke_deploy::Deployments;
 use convoke_engine::SNAPSHOT_INSTANCES_MAX;
 use convoke_feed::{Feed, FeedError};
 use convoke_invoke::Invoker;
-use convoke_live::{Incarnation, Live, LiveLimits, LiveOptions, TOGETHER_MAX};
+use convoke_live::{Incarnation, Live, LiveLimits, LiveOptions};
 use convoke_model::{Code, Failure, Outcome, chain};
 use convoke_postgres::Config;
 use rand::Rng;
 use tokio::time::sleep;
 
-/// Rounds of queries that run at a time for subscribers, and views of several queries beside them, each of which keeps a
-/// connection and takes an instance of the room for it.
+/// Rounds of queries that run at a time for subscribers, each of which keeps a connection and takes an instance of the
+/// room for it.
 const ROUNDS_MAX: usize = 12;
-const _: () = assert!(ROUNDS_MAX + TOGETHER_MAX <= SNAPSHOT_INSTANCES_MAX as usize);
+const _: () = assert!(ROUNDS_MAX <= SNAPSHOT_INSTANCES_MAX as usize);
 
 /// Rounds at a time for a pool of so many connections: others have at least as many.
 pub(crate) fn rounds_max(connections: usize) -> usize {
@@ -30,6 +30,7 @@ pub(crate) struct Followed {
     pub(crate) feed: Feed,
     pub(crate) postgres: Config,
     pub(crate) project: String,
+    pub(crate) limits: LiveLimits,
     pub(crate) rounds_max: usize,
 }
 
@@ -127,18 +128,19 @@ impl Inner {
     /// Begins to follow the database, or says what is against it.
     async fn begin(&self) -> Result<(), String> {
         let _turn = self.following.lock().await;
-        let Followed { feed, postgres, project, rounds_max } = &self.followed;
+        let Followed { feed, postgres, project, limits, rounds_max } = &self.followed;
         let publication = publication(project);
-        let system = convoke_feed::prepare(postgres, &publication, project).await;
-        let system = system.map_err(|error| words(&error))?;
+        let prepared = convoke_feed::prepare(postgres, &publication, project).await;
+        let (system, published) = prepared.map_err(|error| words(&error))?;
         let system = format!("{}/{}", system.identifier, system.timeline);
         let incarnation = convoke_sync::incarnation(postgres, &system).await;
         let (nanoseconds, lsn) = incarnation.map_err(|error| chain(&error))?;
         let options = LiveOptions {
             changes: feed.subscribe(publication, project),
+            published: published.tables,
             project: project.clone(),
             incarnation: Incarnation { nanoseconds, lsn },
-            limits: LiveLimits::default(),
+            limits: *limits,
             rounds_max: *rounds_max,
         };
         self.live.get_or_init(|| Live::start(self.invoker.clone(), Arc::clone(&self.deployments), options));
@@ -149,13 +151,14 @@ impl Inner {
     async fn follow_tables(&self) -> usize {
         let _turn = self.following.lock().await;
         self.look_is_due.store(false, Ordering::Release);
-        if self.live.get().is_none() {
-            // To begin is to look at all tables.
-            return 0;
-        }
+        // To begin is to look at all tables.
+        let Some(live) = self.live.get() else { return 0 };
         let Followed { postgres, project, .. } = &self.followed;
         match convoke_feed::publish(postgres, &publication(project), project).await {
-            Ok(tables) => tables.len(),
+            Ok(published) => {
+                live.published(published.tables);
+                published.added.len()
+            }
             Err(error) => {
                 tracing::warn!(error = words(&error), "the publication of the change feed could not be renewed");
                 0

@@ -128,7 +128,7 @@ struct Conversation {
     done: mpsc::UnboundedReceiver<Done>,
     report: mpsc::UnboundedSender<Done>,
     /// No transition before this position of the log: the client knows what was committed there.
-    owed: u64,
+    at_least: u64,
     /// Until when what the client has seen elsewhere has to be there.
     catch_up: Option<(Timestamp, Instant)>,
     /// The mutation that runs.
@@ -162,7 +162,7 @@ impl Conversation {
             is_first: false,
             done,
             report,
-            owed: 0,
+            at_least: 0,
             catch_up: None,
             committing: None,
             running: 0,
@@ -228,7 +228,7 @@ impl Conversation {
                 }
                 if subscribes && let Some(now) = self.live.log_position().await {
                     // A first result shows what had been written when it was asked for, by whichever door.
-                    self.owed = self.owed.max(now);
+                    self.at_least = self.at_least.max(now);
                 }
                 Ok(())
             }
@@ -256,7 +256,7 @@ impl Conversation {
                 self.session_id = session_id;
                 self.is_first = connection_count == 0;
                 if let Some(observed) = max_observed {
-                    self.owed = self.live.position_of(observed.nanos());
+                    self.at_least = self.live.position_of(observed.nanos());
                     self.catch_up = Some((observed, Instant::now() + CATCH_UP_MAX));
                 }
                 Ok(())
@@ -369,7 +369,14 @@ impl Conversation {
                 {
                     return Err(End::Said(close));
                 }
-                let position = answer.position.unwrap_or_else(|| self.live.newest());
+                let position = match answer.position {
+                    Some(position) => position,
+                    // It had happened before, perhaps on another host: all that has committed is before this.
+                    None if answer.result.is_ok() => {
+                        self.live.log_position().await.unwrap_or_else(|| self.live.newest())
+                    }
+                    None => self.live.newest(),
+                };
                 let ts = stamp(self.live.timestamp(position));
                 let Answer { result, log, request_id, .. } = *answer;
                 let result =
@@ -377,7 +384,7 @@ impl Conversation {
                         |failure| FunctionError::new(&failure, Kind::Mutation, &call.path, &request_id.to_string()),
                     );
                 if result.is_ok() {
-                    self.owed = self.owed.max(position);
+                    self.at_least = self.at_least.max(position);
                 }
                 self.committing = None;
                 let response = self.session.mutation_finished(call.request_id, &result, &log);
@@ -400,6 +407,7 @@ impl Conversation {
 
     /// Sends what is new, where all queries of the socket can be shown as of one position.
     async fn transition(&mut self) -> Result<(), End> {
+        self.room_at = None;
         if !self.session.needs_transition() {
             return Ok(());
         }
@@ -408,7 +416,7 @@ impl Conversation {
             self.session.mutation_commits_after(*request_id, latest).map_err(|misuse| internal(&misuse))?;
         }
         let plan = self.session.begin_transition().map_err(|misuse| internal(&misuse))?;
-        let at_least = self.live.position_of(plan.at_least.nanos()).max(self.owed);
+        let at_least = self.live.position_of(plan.at_least.nanos()).max(self.at_least);
         let at_most = plan.at_most.map(|at_most| self.live.position_of(at_most.nanos()));
         let Some(view) = self.watcher.view_between(at_least, at_most) else {
             return self.session.abandon_transition().map_err(|misuse| internal(&misuse));
@@ -425,8 +433,8 @@ impl Conversation {
         // Once as text, and once in the socket's buffer.
         let bytes = 2 * self.session.news_bytes(results.clone());
         let room = self.host.bounds.answers.hold_or_alone(bytes);
-        self.room_at = room.is_none().then(|| Instant::now() + ROOM_AGAIN);
         let Some(_room) = room else {
+            self.room_at = Some(Instant::now() + ROOM_AGAIN);
             return self.session.abandon_transition().map_err(|misuse| internal(&misuse));
         };
         let ts = stamp(self.live.timestamp(view.position));

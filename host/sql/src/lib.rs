@@ -20,8 +20,8 @@ pub use ddl::{
     replacement_name,
 };
 pub use read::{
-    Bounds, Columns, expire_receipts, find_receipt, get, get_many, intact, leave_receipt, log_end, position, query,
-    receipts_horizon, snapshot,
+    Bounds, Columns, expire_receipts, find_receipt, flush_log, get, get_many, intact, leave_receipt, log_end, position,
+    query, receipts_horizon, snapshot,
 };
 pub use write::{
     DocumentBytes, Existence, Rows, Target, delete, delete_where, insert, patch_unset, patch_where, update,

@@ -74,6 +74,14 @@ pub fn log_end() -> Statement {
     Statement { text: format!("select {LOG_END} {LOG_END_FROM}"), parameters: Vec::new() }
 }
 
+/// Has the log written out up to its end, where it is not beyond `$1`: Postgres leaves what a transaction wrote that goes
+/// on where it is, for up to 15 seconds. That is done by committing a message of no bytes, which is allowed where the
+/// session's transactions are read-only.
+pub fn flush_log() -> &'static str {
+    "select set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'convoke', '') \
+     where pg_current_wal_flush_lsn() <= $1 and pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()"
+}
+
 /// A position of the log that everything is before that has been committed in this session or acknowledged in another one.
 /// The log comes to it by being flushed, whether or not anything is written behind it.
 ///

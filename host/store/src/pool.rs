@@ -134,10 +134,22 @@ impl Store {
             let row = client.query_one(&statement, &[]).await.map_err(failed)?;
             row.try_get::<_, PgLsn>(0).map(u64::from).map_err(failed)
         };
-        match tokio::time::timeout_at(deadline.into(), asked).await {
-            Ok(position) => position,
-            Err(_) => Err(Failure::system(Code::DeadlineExceeded, "the database took too long").into()),
-        }
+        before(deadline, asked).await
+    }
+
+    /// Has Postgres write out its log, where that is not beyond the position and there is something to write.
+    ///
+    /// # Errors
+    /// Where Postgres does not, before the deadline.
+    pub async fn flush_log(&self, position: u64, deadline: Instant) -> Result<(), DatabaseError> {
+        let asked = async {
+            let client = self.inner.positions.get().await.map_err(|error| unavailable(&error))?;
+            let failed = |error| explain(&error);
+            let statement = client.prepared(convoke_sql::flush_log()).await.map_err(failed)?;
+            client.execute(&statement, &[&PgLsn::from(position)]).await.map_err(failed)?;
+            Ok(())
+        };
+        before(deadline, asked).await
     }
 
     /// The room that is taken for rows of calls, in bytes; it is never more than `host_read_bytes_max`.
@@ -187,6 +199,16 @@ impl Store {
 
     pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
         self.inner.pool.get().await.map_err(StoreError::Unreachable)
+    }
+}
+
+async fn before<T>(
+    deadline: Instant,
+    asked: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    match tokio::time::timeout_at(deadline.into(), asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Failure::system(Code::DeadlineExceeded, "the database took too long").into()),
     }
 }
 

@@ -14,8 +14,8 @@ use convoke_local_postgres::testing::TestCluster;
 use convoke_model::Limits;
 use convoke_postgres::Config;
 use convoke_server::{
-    AppliedBy, CacheDirs, ComponentSource, DeployError, Deployed, Host, HostConfig, OpenError, ProjectConfig,
-    STALL_MAX, ServerLimits,
+    AppliedBy, CacheDirs, ComponentSource, DeployError, Deployed, Host, HostConfig, LiveLimits, OpenError,
+    ProjectConfig, STALL_MAX, ServerLimits,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request};
@@ -120,6 +120,7 @@ impl TestHost {
             connections_max: 8,
             stall_max: STALL_MAX,
             server_limits: ServerLimits::default(),
+            live_limits: LiveLimits::default(),
             site_dir: Some(workspace().join("public")),
             outbound_allow: vec!["http://127.0.0.1:9".to_owned()],
             sql: true,

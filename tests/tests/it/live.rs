@@ -8,6 +8,7 @@ mod moments;
 mod outages;
 mod resume;
 mod stalled;
+mod unpublished;
 
 use std::time::Duration;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use convoke_local_postgres::testing::TestCluster;
 use convoke_model::{Limits, chain};
 use convoke_postgres::Config;
-use convoke_server::{AppliedBy, CacheDirs, Process, ProcessConfig, ProjectConfig, STALL_MAX, ServerLimits};
+use convoke_server::{
+    AppliedBy, CacheDirs, LiveLimits, Process, ProcessConfig, ProjectConfig, STALL_MAX, ServerLimits,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{TestHost, run};
@@ -29,6 +31,7 @@ fn config(postgres: &Config, name: &str) -> ProjectConfig {
         connections_max: 4,
         stall_max: STALL_MAX,
         server_limits: ServerLimits::default(),
+        live_limits: LiveLimits::default(),
         site_dir: None,
         outbound_allow: Vec::new(),
         sql: true,

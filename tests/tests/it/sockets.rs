@@ -2,6 +2,7 @@
 
 mod bounds;
 mod failures;
+mod freezes;
 mod last_words;
 mod transitions;
 

@@ -93,6 +93,7 @@ impl Unconnected {
             connections_max: self.connections_max,
             stall_max: convoke_server::STALL_MAX,
             server_limits: convoke_server::ServerLimits::default(),
+            live_limits: convoke_server::LiveLimits::default(),
             site_dir: self.project.site_dir(),
             outbound_allow: manifest.outbound_allow.clone(),
             sql: manifest.sql_allow,

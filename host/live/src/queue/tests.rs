@@ -26,7 +26,7 @@ fn queue_of(paths: &[&str]) -> Queue {
 /// The lengths of rounds that run one at a time.
 fn rounds(queue: &mut Queue) -> Vec<usize> {
     std::iter::from_fn(|| {
-        let (pace, round) = queue.next()?;
+        let (pace, round) = queue.next_round()?;
         queue.end(pace);
         Some(round.len())
     })
@@ -36,7 +36,7 @@ fn rounds(queue: &mut Queue) -> Vec<usize> {
 /// What comes next, one round at a time.
 fn ids(queue: &mut Queue) -> impl Iterator<Item = EntryId> {
     std::iter::from_fn(|| {
-        let (pace, round) = queue.next()?;
+        let (pace, round) = queue.next_round()?;
         queue.end(pace);
         Some(round.into_iter().map(|due| due.id))
     })
@@ -66,31 +66,31 @@ fn what_turned_slow_runs_alone_until_it_is_quick_again() {
     let mut queue = queue_of(&["quick:it"; 4]);
     queue.begin();
     queue.took(&Arc::from("quick:it"), 2 * SLOW);
-    assert_eq!(queue.next().map(|(_, round)| round.len()), Some(1));
+    assert_eq!(queue.next_round().map(|(_, round)| round.len()), Some(1));
     queue.took(&Arc::from("quick:it"), SLOW);
     // What changed over stays there, to run alone.
-    assert_eq!(queue.next().map(|(pace, round)| (pace, round.len())), Some((Pace::Slow, 1)));
+    assert_eq!(queue.next_round().map(|(pace, round)| (pace, round.len())), Some((Pace::Slow, 1)));
 }
 
 #[test]
 fn slow_queries_have_half_of_the_rounds() {
     let mut queue = queue_of(&["slow:it"; 10]);
     assert_eq!(queue.begin(), 2);
-    let [first, second] = [(); 2].map(|()| queue.next().expect("a round"));
+    let [first, second] = [(); 2].map(|()| queue.next_round().expect("a round"));
     assert_eq!((first.0, second.0), (Pace::Slow, Pace::Slow));
     queue.push(due(100, "quick:it", 1, Wanted::Again));
     assert_eq!(queue.begin(), 1);
-    assert_eq!(queue.next().map(|(_, round)| round[0].id), Some(100));
-    assert!(queue.next().is_none(), "the rest waits for a slow round to end");
+    assert_eq!(queue.next_round().map(|(_, round)| round[0].id), Some(100));
+    assert!(queue.next_round().is_none(), "the rest waits for a slow round to end");
     queue.end(Pace::Slow);
-    assert_eq!(queue.next().map(|(pace, _)| pace), Some(Pace::Slow));
+    assert_eq!(queue.next_round().map(|(pace, _)| pace), Some(Pace::Slow));
 }
 
 #[test]
 fn a_round_that_is_broken_off_leaves_its_place_and_its_queries() {
     let mut queue = queue_of(&["slow:it", "quick:it"]);
     let begun = queue.begin();
-    let (pace, round) = queue.next().expect("a round");
+    let (pace, round) = queue.next_round().expect("a round");
     queue.put_back(round.into_iter());
     queue.break_off(pace);
     assert_eq!(queue.rounds, begun - 1);
@@ -105,7 +105,7 @@ fn a_newcomer_waits_for_a_turn_of_each_and_no_more() {
             queue.push(due(id, "quick:it", 1, wanted));
         }
         queue.begin();
-        queue.next().expect("a round");
+        queue.next_round().expect("a round");
         queue.push(due(200_000, "quick:it", 2, Wanted::First));
         let before = ids(&mut queue).take_while(|id| *id != 200_000).count();
         assert!(before <= TURN_MAX, "{before} before it");
@@ -186,7 +186,7 @@ proptest! {
                     if workers == running.len() {
                         continue;
                     }
-                    match queue.next() {
+                    match queue.next_round() {
                         None => workers -= 1,
                         Some((pace, round)) => {
                             prop_assert!(!round.is_empty() && round.len() <= ROUND_MAX);
@@ -231,7 +231,7 @@ proptest! {
         }
         queue.begin();
         let mut had = vec![0; lengths.len()];
-        while let Some((pace, round)) = queue.next() {
+        while let Some((pace, round)) = queue.next_round() {
             queue.end(pace);
             for due in round {
                 let Reader::Watcher(watcher) = due.reader else { unreachable!("a watcher's") };
@@ -243,4 +243,24 @@ proptest! {
         }
         prop_assert_eq!(had, lengths);
     }
+}
+
+#[test]
+fn views_apart_and_rounds_take_turns_for_a_place() {
+    let mut queue = Queue::new(1);
+    assert!(queue.begin_apart());
+    for id in 0..2 {
+        assert!(!queue.begin_apart(), "there is one place");
+        queue.push(due(id, "a:b", 0, Wanted::Again));
+    }
+    assert_eq!(queue.begin(), 0);
+    for _ in 0..2 {
+        assert!(matches!(queue.next(), Next::Apart));
+        assert!(matches!(queue.next(), Next::Round(Pace::Slow, _)));
+        queue.end(Pace::Slow);
+    }
+    assert!(!queue.begin_apart());
+    assert!(matches!(queue.next(), Next::Apart), "nothing else is due");
+    assert!(matches!(queue.next(), Next::Nothing));
+    assert!(queue.begin_apart(), "the place is free");
 }

@@ -8,7 +8,7 @@ use convoke_invoke::SharedSnapshot;
 use convoke_model::{Failure, ReadSet};
 
 use super::Rounds;
-use crate::due::{Due, Patience, Retries, VISIBLE_FIRST};
+use crate::due::{Due, Patience, Retries};
 use crate::evaluation::{Evaluation, QueryKey, Verdict};
 use crate::queue::Pace;
 use crate::state::Begun;
@@ -72,7 +72,9 @@ impl Round {
             self.ran.push(Ran::new(due, key, evaluation, reads, rounds.retries));
             if is_too_old {
                 // Nor would those that follow be any newer.
-                rounds.enqueue_after(VISIBLE_FIRST, std::mem::take(&mut self.due));
+                let mut rest = std::mem::take(&mut self.due);
+                let pause = rest.iter_mut().map(Due::pause_until_visible).max().unwrap_or_default();
+                rounds.enqueue_after(pause, rest);
                 break;
             }
             let now = Instant::now();

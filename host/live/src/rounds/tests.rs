@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use convoke_invoke::{Ran, RequestId};
+use convoke_invoke::{Ran, RequestId, VersionTag};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::sleep;
 
@@ -58,9 +58,8 @@ struct Scene {
 }
 
 fn outcome(key: &QueryKey, result: Result<String, Failure>, verdict: Verdict) -> Outcome {
-    let path = Arc::clone(&key.path);
-    let ran =
-        Ran { result: result.map(Arc::from), log: Arc::default(), version: None, request_id: RequestId::random() };
+    let (path, version) = (Arc::clone(&key.path), VersionTag::of("0123456789ab"));
+    let ran = Ran { result: result.map(Arc::from), log: Arc::default(), version, request_id: RequestId::random() };
     Outcome { path, ran, journal: None, from: 100, snapshot: None, verdict }
 }
 
@@ -115,21 +114,40 @@ impl Scene {
 async fn a_result_outlives_failures_of_the_system() {
     let mut scene = Scene::new(1 << 20, |key, before| match before {
         0 => good(key, "1"),
-        1..=20 => busy(key),
+        1..=4 => busy(key),
         _ => good(key, "2"),
     });
     let (subscription, changed) = scene.subscribe(1, "");
     changed.notified().await;
     scene.expire();
-    // For longer than who has nothing is patient.
-    while scene.runs("") <= 15 {
+    while scene.runs("") <= 3 {
         let current = scene.current(subscription).expect("a result");
         assert_eq!(current.result.as_deref(), Ok("1"));
         sleep(Duration::from_millis(1)).await;
     }
     changed.notified().await;
     assert_eq!(scene.current(subscription).expect("a result").result.as_deref(), Ok("2"));
-    assert_eq!(scene.runs(""), 22);
+    assert_eq!(scene.runs(""), 6);
+}
+
+#[tokio::test]
+async fn who_has_a_stale_result_is_shown_the_failure_after_a_while() {
+    let mut scene = Scene::new(1 << 20, |key, before| match before {
+        0 => good(key, "1"),
+        1..=40 => busy(key),
+        _ => good(key, "2"),
+    });
+    let (subscription, changed) = scene.subscribe(1, "");
+    changed.notified().await;
+    scene.expire();
+    changed.notified().await;
+    assert!(scene.runs("") > 2, "it was tried again");
+    let shown = scene.current(subscription).expect("a failure");
+    assert_eq!(shown.result.as_ref().map_err(|failure| failure.code.clone()), Err(Code::Overloaded));
+    while scene.current(subscription).is_some_and(|current| current.result.is_err()) {
+        changed.notified().await;
+    }
+    assert_eq!(scene.current(subscription).expect("a result").result.as_deref(), Ok("2"));
 }
 
 #[tokio::test]

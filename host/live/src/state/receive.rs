@@ -51,7 +51,8 @@ impl State {
         (Received::Kept, effects)
     }
 
-    /// Takes a run that the system has failed. A result that there is stays, for as far as it holds.
+    /// Takes a run that the system has failed. A result that there is stays, for as far as it holds, until patience is
+    /// over: a watcher shows its queries as of one position, so a stale one would keep the others back for ever.
     pub(crate) fn receive_failure(
         &mut self,
         id: EntryId,
@@ -65,10 +66,12 @@ impl State {
             self.remove(id);
             return (Received::Unwanted, effects);
         }
-        if patience == Patience::Over && !entry.has_result() {
+        let holds = entry.has_result() && entry.until.is_none();
+        if patience == Patience::Over && !holds {
             // It says nothing of the data, so no write ends it; the next run does.
-            (entry.current, entry.from, entry.until) = (Some(Arc::clone(failure)), 0, None);
-            entry.is_followed = self.streaming;
+            (entry.current, entry.reads) = (Some(Arc::clone(failure)), None);
+            (entry.from, entry.until, entry.is_followed) = (0, None, self.streaming);
+            self.index.remove(id);
             effects.wake.extend(entry.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.notify)));
         }
         (Received::Failed, effects)
@@ -97,6 +100,12 @@ impl State {
     fn may_hold(&self, begun: Begun) -> bool {
         // Of what came while it ran, the oldest may be unknown even by its id.
         begun.generation == self.generation && !self.history.has_dropped_since(begun.applied)
+    }
+
+    /// The position at which runs of one snapshot hold all together, while the feed is down: where they begin, and no
+    /// further.
+    pub(crate) fn hold_unfollowed(&self, begun: Begun, from: u64) -> Option<u64> {
+        (!self.streaming && begun.generation == self.generation).then_some(from)
     }
 
     /// The last position known at which runs of one snapshot hold all together, of which all was applied up to where

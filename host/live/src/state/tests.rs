@@ -330,18 +330,22 @@ fn runs_of_one_snapshot_hold_together_unless_they_lack_a_change() {
 }
 
 #[test]
-fn a_failure_of_the_system_takes_nothing_away() {
+fn a_failure_of_the_system_takes_nothing_away_until_patience_is_over() {
     let mut state = streaming();
     let id = subscribed(&mut state, "a");
     assert_eq!(receive(&mut state, id, 100, "10:10:"), Received::Kept);
     assert_eq!(apply(&mut state, 10, 110, 1).run, [id]);
-    for patience in [Patience::Waits, Patience::Over] {
-        let (received, effects) = state.receive_failure(id, &failure(), patience);
-        assert_eq!((received, effects.wake.len()), (Received::Failed, 0));
-        assert_eq!(validity(&state, id), (100, Some(110)), "and is not shown as newer than it is");
-        assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_ok()));
-    }
-    assert_eq!(receive(&mut state, id, 120, "11:11:"), Received::Kept);
+    let (received, effects) = state.receive_failure(id, &failure(), Patience::Waits);
+    assert_eq!((received, effects.wake.len()), (Received::Failed, 0));
+    assert_eq!(validity(&state, id), (100, Some(110)), "and is not shown as newer than it is");
+    assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_ok()));
+    let (received, effects) = state.receive_failure(id, &failure(), Patience::Over);
+    assert_eq!((received, effects.wake.len()), (Received::Failed, 1));
+    assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_err()));
+    assert!(apply(&mut state, 11, 115, 1).run.is_empty());
+    assert_eq!(validity(&state, id), (0, None), "no write ends a failure");
+    assert_eq!(receive(&mut state, id, 120, "12:12:"), Received::Kept);
+    assert!(state.entries[&id].current.as_ref().is_some_and(|current| current.result.is_ok()));
 }
 
 #[test]

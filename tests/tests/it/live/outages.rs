@@ -8,7 +8,7 @@ use convoke_local_postgres::{Durability, LocalPostgres, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -140,5 +140,42 @@ fn a_server_that_crashes_and_comes_back_is_a_gap() {
         drop(subscribers);
         drop(host);
         server.stop().await;
+    });
+}
+
+#[test]
+fn a_transaction_that_stays_open_delays_nobody() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        send(&host, "0", "sent").await;
+        let (open, psql) = (host.psql().await, host.psql().await);
+        open.batch_execute("begin").await.expect("a transaction");
+        for round in 0..5 {
+            // What it writes is before the end of the log, and nothing has it written out: once it ends within a page of
+            // the log, once far beyond one.
+            write(&open, &"x".repeat(20_000 * (round % 2))).await;
+            let list = json!({ "channel": round.to_string() });
+            let mut subscriber = Subscriber::open(&host, "messages:list", &list, None).await;
+            let first = timeout(Duration::from_secs(5), subscriber.next()).await.expect("the first event in time");
+            assert_eq!(bodies(&first.data).len(), usize::from(round == 0));
+            // A result that is kept is given too, by and by.
+            let hits = metric(&host, "convoke_query_cache_hits_total").await;
+            for _ in 0..100 {
+                host.query("messages:list", list.clone()).await.data();
+                if metric(&host, "convoke_query_cache_hits_total").await > hits {
+                    break;
+                }
+            }
+            assert!(metric(&host, "convoke_query_cache_hits_total").await > hits);
+        }
+        // What does not wait for its flush is shown like any other.
+        let mut subscriber = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+        assert_eq!(bodies(&subscriber.next().await.data), [""; 0]);
+        psql.batch_execute("set synchronous_commit = off").await.expect("a setting");
+        write(&psql, "unflushed").await;
+        assert_eq!(bodies(&host.query("messages:list", json!({ "channel": "c" })).await.body), ["unflushed"]);
+        let mut late = Subscriber::open(&host, "messages:list", &json!({ "channel": "c" }), None).await;
+        assert_eq!(bodies(&late.next().await.data), ["unflushed"]);
+        assert_eq!(bodies(&subscriber.next().await.data), ["unflushed"]);
     });
 }

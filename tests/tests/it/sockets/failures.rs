@@ -1,5 +1,7 @@
 //! Calls that fail on a socket.
 
+use hyper::Method;
+use hyper::body::Bytes;
 use serde_json::json;
 
 use super::Socket;
@@ -73,5 +75,30 @@ fn a_missing_document_is_no_missing_function() {
         let failed = socket.next_result().await;
         let message = failed["errorMessage"].as_str().expect("words");
         assert!(message.contains("no such seat") && !message.contains("Could not find public function"), "{message}");
+    });
+}
+
+#[test]
+fn a_name_that_is_no_functions_leaves_nothing_behind() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let mut socket = Socket::open(&host).await;
+        for (id, path) in [(0, "no\"such\nthing"), (1, "messages:nothing")] {
+            socket.subscribe(id, path, &json!({})).await;
+            while socket.next_result().await["type"] != "QueryFailed" {}
+            socket.modify(&[json!({ "type": "Remove", "queryId": id })]).await;
+        }
+        socket.subscribe(2, "messages:list", &json!({ "channel": "c" })).await;
+        while socket.next_result().await["type"] != "QueryUpdated" {}
+        let (_, text) = host.send_text(Method::GET, "/metrics", Bytes::new()).await;
+        assert!(text.contains("convoke_evaluations_total{function=\"messages:list\"} "), "{text}");
+        assert!(!text.contains("such") && !text.contains("thing"), "{text}");
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let value = line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+            assert!(line.starts_with("convoke_") && value.is_some(), "{line}");
+        }
+        host.deploy(&["accounts"]).await.expect("a deployment");
+        let (_, text) = host.send_text(Method::GET, "/metrics", Bytes::new()).await;
+        assert!(!text.contains("convoke_evaluations_total{function=\"messages:list\"}"), "{text}");
     });
 }
