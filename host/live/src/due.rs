@@ -7,9 +7,10 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::reader::{EntryId, Reader};
 
-/// A snapshot that lacks what the log has shown already is taken again after this, a little later each time.
+/// A snapshot that lacks what the log has shown already is taken again after this, and then as late again as it has taken so
+/// far: a commit that waits for a standby is in the log all the time.
 const VISIBLE_FIRST: Duration = Duration::from_micros(500);
-const VISIBLE_LONGEST: Duration = Duration::from_millis(20);
+const VISIBLE_LONGEST: Duration = Duration::from_millis(500);
 
 /// Unless something else is asked for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
