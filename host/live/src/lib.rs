@@ -61,5 +61,5 @@ pub use live::{CATCH_UP_MAX, Live, LiveLimits, LiveOptions};
 pub use metrics::{Gauges, LiveMetrics};
 pub use rounds::Run;
 pub use state::Received;
-pub use timestamp::Incarnation;
+pub use timestamp::{Incarnation, Incarnations};
 pub use watch::{View, Watcher};

@@ -6,13 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use convoke_deploy::Deployments;
-use convoke_feed::{FeedEvent, FeedMetrics, PositionRequest, Subscription};
+use convoke_feed::{FeedEvent, FeedMetrics, PositionRequest, Subscription, System};
 use convoke_invoke::Invoker;
 use convoke_model::{Code, Failure, FunctionPath};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::changes::{Written, written};
 use crate::due::{PATIENCE, Retries};
@@ -27,7 +27,7 @@ use crate::rounds::{Rounds, Run};
 use crate::runner::Functions;
 use crate::seen::Seen;
 use crate::state::{Bounds, Effects, State};
-use crate::timestamp::Incarnation;
+use crate::timestamp::{Incarnation, Incarnations};
 
 /// How a host's live queries are set up.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ pub struct LiveOptions {
     pub published: HashSet<(String, String)>,
     /// The Postgres schema of the project's tables.
     pub project: String,
+    /// The cluster of `incarnation`.
+    pub system: System,
     pub incarnation: Incarnation,
+    /// Asked when the feed comes from another cluster or timeline.
+    pub incarnations: Incarnations,
     pub limits: LiveLimits,
     /// Rounds of queries that run at a time for subscribers, each with a connection.
     pub rounds_max: usize,
@@ -79,7 +83,9 @@ pub(crate) struct Inner {
     pub(crate) invoker: Invoker,
     pub(crate) deployments: Arc<Deployments>,
     project: String,
-    incarnation: Incarnation,
+    incarnation: RwLock<Incarnation>,
+    /// Tells that another cluster, or another timeline, is followed.
+    replaced: watch::Sender<()>,
     pub(crate) rounds: Arc<Rounds>,
     /// Views that are made apart from the queue, at a time.
     pub(crate) together: Semaphore,
@@ -94,6 +100,8 @@ pub(crate) struct Inner {
     next_number: AtomicU64,
 }
 
+/// The pause before it is asked again from when a database counts.
+const COUNT_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait for what was seen on another host.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Views of several queries that are made apart, at a time, each in the place of a round.
@@ -133,7 +141,8 @@ impl Live {
             invoker,
             deployments,
             project: options.project,
-            incarnation: options.incarnation,
+            incarnation: RwLock::new(options.incarnation),
+            replaced: watch::Sender::new(()),
             together: Semaphore::new(TOGETHER_MAX),
             moments: Mutex::default(),
             metrics,
@@ -144,18 +153,19 @@ impl Live {
             next_number: AtomicU64::new(0),
         });
         inner.invoker.keep_results(Arc::new(Kept(Arc::downgrade(&inner))));
-        tokio::spawn(follow(Following(Arc::downgrade(&inner)), feed));
+        let (inner_too, incarnations) = (Arc::downgrade(&inner), options.incarnations);
+        tokio::spawn(follow(Following { inner: inner_too, system: options.system, incarnations }, feed));
         Self { inner }
     }
 
     /// The timestamp of a position of the log.
     pub fn timestamp(&self, lsn: u64) -> u64 {
-        self.inner.incarnation.timestamp(lsn)
+        self.inner.incarnation.read().timestamp(lsn)
     }
 
     /// The position of a timestamp.
     pub fn position_of(&self, timestamp: u64) -> u64 {
-        self.inner.incarnation.position(timestamp)
+        self.inner.incarnation.read().position(timestamp)
     }
 
     /// The newest position that is known: everything that committed on this host is before it.
@@ -252,6 +262,12 @@ impl Live {
         self.inner.state.lock().streaming
     }
 
+    /// Tells when another cluster, or another timeline, is followed than until now: positions of before mean nothing then,
+    /// and whoever keeps any begins anew.
+    pub fn replaced(&self) -> watch::Receiver<()> {
+        self.inner.replaced.subscribe()
+    }
+
     /// A number that no watcher and no subscription has had.
     pub(crate) fn next_number(&self) -> u64 {
         self.inner.next_number.fetch_add(1, Relaxed)
@@ -277,11 +293,36 @@ impl Inner {
 }
 
 /// Who follows the feed. However that ends, nothing tells any more what changes.
-struct Following(Weak<Inner>);
+struct Following {
+    inner: Weak<Inner>,
+    system: System,
+    incarnations: Incarnations,
+}
+
+impl Following {
+    /// Counts anew where another cluster is followed than until now.
+    async fn count_from(&mut self, system: System) {
+        if std::mem::replace(&mut self.system, system) == system {
+            return;
+        }
+        tracing::warn!(?system, "another cluster, or another timeline, is followed: all clients begin anew");
+        let incarnation = loop {
+            match (self.incarnations.0)(system).await {
+                Some(incarnation) => break incarnation,
+                None => tokio::time::sleep(COUNT_AGAIN).await,
+            }
+        };
+        if let Some(inner) = self.inner.upgrade() {
+            *inner.incarnation.write() = incarnation;
+            inner.state.lock().committed = 0;
+            inner.replaced.send_replace(());
+        }
+    }
+}
 
 impl Drop for Following {
     fn drop(&mut self) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.inner.upgrade() {
             if std::thread::panicking() {
                 tracing::error!("the change feed is not followed any more: queries are run for each who asks");
             }
@@ -291,17 +332,19 @@ impl Drop for Following {
 }
 
 /// Takes what the feed says, until the host is gone.
-async fn follow(following: Following, mut feed: Subscription) {
-    let inner = &following.0;
+async fn follow(mut following: Following, mut feed: Subscription) {
     loop {
         let event = match tokio::time::timeout(Duration::from_secs(1), feed.next()).await {
             Ok(Some(event)) => event,
             Ok(None) => return,
             // So that a host that is gone is noticed.
-            Err(_) if inner.strong_count() == 0 => return,
+            Err(_) if following.inner.strong_count() == 0 => return,
             Err(_) => continue,
         };
-        let Some(inner) = inner.upgrade() else { return };
+        if let FeedEvent::Started(started) = &event {
+            following.count_from(started.system).await;
+        }
+        let Some(inner) = following.inner.upgrade() else { return };
         inner.state.lock().advance_clock(Instant::now());
         let effects = match event {
             FeedEvent::Started(started) => inner.state.lock().start(started.position),

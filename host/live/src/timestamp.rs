@@ -1,5 +1,11 @@
 //! The timestamps that clients see.
 
+use std::fmt;
+use std::sync::Arc;
+
+use convoke_feed::System;
+use futures_util::future::BoxFuture;
+
 /// From positions of Postgres' log to timestamps: nanoseconds since 1970 at the database's creation or restore, plus the
 /// log's distance from then. So a timestamp never goes back, not even after a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,5 +25,15 @@ impl Incarnation {
     /// The position of a timestamp, rounded to the beginning of this incarnation.
     pub fn position(self, timestamp: u64) -> u64 {
         timestamp.saturating_sub(self.nanoseconds).saturating_add(self.lsn)
+    }
+}
+
+/// Tells from when a database counts that is run by a cluster; none where it cannot be told now.
+#[derive(Clone)]
+pub struct Incarnations(pub Arc<dyn Fn(System) -> BoxFuture<'static, Option<Incarnation>> + Send + Sync>);
+
+impl fmt::Debug for Incarnations {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Incarnations")
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use convoke_deploy::Deployments;
 use convoke_engine::SNAPSHOT_INSTANCES_MAX;
-use convoke_feed::{Feed, FeedError};
+use convoke_feed::{Feed, FeedError, System};
 use convoke_invoke::Invoker;
-use convoke_live::{Incarnation, Live, LiveLimits, LiveOptions};
+use convoke_live::{Incarnation, Incarnations, Live, LiveLimits, LiveOptions};
 use convoke_model::{Code, Failure, Outcome, chain};
 use convoke_postgres::Config;
 use rand::Rng;
@@ -132,14 +132,22 @@ impl Inner {
         let publication = publication(project);
         let prepared = convoke_feed::prepare(postgres, &publication, project).await;
         let (system, published) = prepared.map_err(|error| words(&error))?;
-        let system = format!("{}/{}", system.identifier, system.timeline);
-        let incarnation = convoke_sync::incarnation(postgres, &system).await;
-        let (nanoseconds, lsn) = incarnation.map_err(|error| chain(&error))?;
+        let incarnation = count_from(postgres, system).await?;
+        let database = postgres.clone();
+        let incarnations = Incarnations(Arc::new(move |system| {
+            let database = database.clone();
+            Box::pin(async move {
+                let incarnation = count_from(&database, system).await;
+                incarnation.inspect_err(|reason| tracing::warn!(reason, "cannot ask from when to count")).ok()
+            })
+        }));
         let options = LiveOptions {
             changes: feed.subscribe(publication, project),
             published: published.tables,
             project: project.clone(),
-            incarnation: Incarnation { nanoseconds, lsn },
+            system,
+            incarnation,
+            incarnations,
             limits: *limits,
             rounds_max: *rounds_max,
         };
@@ -174,6 +182,13 @@ impl Inner {
             *told = reason;
         }
     }
+}
+
+async fn count_from(postgres: &Config, system: System) -> Result<Incarnation, String> {
+    let system = format!("{}/{}", system.identifier, system.timeline);
+    let incarnation = convoke_sync::incarnation(postgres, &system).await;
+    let (nanoseconds, lsn) = incarnation.map_err(|error| chain(&error))?;
+    Ok(Incarnation { nanoseconds, lsn })
 }
 
 /// Tries until it works, or until the host is gone.

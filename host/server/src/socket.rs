@@ -136,6 +136,8 @@ struct Conversation {
     /// Mutations and actions that have not reported yet.
     running: usize,
     stopping: watch::Receiver<bool>,
+    /// Tells that positions of before mean nothing any more.
+    replaced: watch::Receiver<()>,
     /// When the last message was sent.
     spoke: Instant,
     heard: Instant,
@@ -152,6 +154,7 @@ impl Conversation {
             asked: host.bounds.bodies.hold_anyway(0),
             taken_bytes: 0,
             stopping: host.stopping.subscribe(),
+            replaced: live.replaced(),
             host,
             live,
             socket,
@@ -199,6 +202,7 @@ impl Conversation {
                 _ = pings.tick() => self.keep_alive().await?,
                 () = sleep_until(self.room_at.unwrap_or_else(Instant::now)), if self.room_at.is_some() => {}
                 () = stopped(&mut self.stopping) => break,
+                _ = self.replaced.changed() => break,
             }
             self.transition().await?;
         }

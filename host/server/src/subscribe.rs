@@ -122,6 +122,7 @@ async fn open(host: &Host, path: &str, args: &str, headers: &HeaderMap) -> Resul
         last_seen,
         event: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
         stopping: host.stopping.subscribe(),
+        replaced: live.replaced(),
         comment_at: Instant::now() + COMMENT_AFTER,
         answers: Arc::clone(&bounds.answers),
         sending: None,
@@ -146,6 +147,8 @@ struct Events {
     /// What is left of the event that is being sent.
     event: VecDeque<Bytes>,
     stopping: watch::Receiver<bool>,
+    /// Tells that positions of before mean nothing any more.
+    replaced: watch::Receiver<()>,
     comment_at: Instant,
     answers: Arc<Budget>,
     /// Of the event that was made last, until the connection asks for another one.
@@ -182,6 +185,7 @@ impl Events {
                 () = self.watcher.changed() => {}
                 // The client asks again, of whoever serves next.
                 () = stopped(&mut self.stopping) => return None,
+                _ = self.replaced.changed() => return None,
                 () = sleep_until(self.give_up_at.unwrap_or(self.comment_at)), if self.give_up_at.is_some() => {
                     self.give_up();
                 }

@@ -179,3 +179,40 @@ fn a_transaction_that_stays_open_delays_nobody() {
         assert_eq!(bodies(&subscriber.next().await.data), ["unflushed"]);
     });
 }
+
+#[test]
+fn another_timeline_is_another_count() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("permissions");
+        let options = Options { durability: Durability::Fast, ..Options::new(directory.path().join("postgres")) };
+        let server = LocalPostgres::start(&options).await.expect("a server");
+        let host = TestHost::on_server(server.config(), &["messages"]).await;
+        send(&host, "c", "before").await;
+        let list = json!({ "channel": "c" });
+        let mut subscriber = Subscriber::open(&host, "messages:list", &list, None).await;
+        let before = subscriber.next().await;
+        let count = host.host.live().expect("live queries").timestamp(0);
+        let data: String = {
+            let row = host.psql().await.query_one("show data_directory", &[]).await.expect("a setting");
+            row.get(0)
+        };
+        server.stop().await;
+        host.until_streaming(false).await;
+        // As after a restore of a backup.
+        let data = std::path::Path::new(&data);
+        fs::write(data.join("recovery.signal"), "").expect("a file");
+        fs::write(data.join("postgresql.auto.conf"), "restore_command = '/bin/false'\n").expect("a file");
+        let server = LocalPostgres::start(&options).await.expect("the same server");
+        host.until_streaming(true).await;
+        assert!(host.host.live().expect("live queries").timestamp(0) > count, "it counts anew");
+        send(&host, "c", "after").await;
+        let mut again = Subscriber::open(&host, "messages:list", &list, Some(before.id)).await;
+        let event = again.next().await;
+        assert_eq!(bodies(&event.data), ["before", "after"]);
+        assert!(event.id > before.id);
+        drop((again, subscriber));
+        drop(host);
+        server.stop().await;
+    });
+}
