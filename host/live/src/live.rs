@@ -44,7 +44,8 @@ pub struct LiveOptions {
     /// Asked when the feed comes from another cluster or timeline.
     pub incarnations: Incarnations,
     pub limits: LiveLimits,
-    /// Rounds of queries that run at a time for subscribers, each with a connection.
+    /// Rounds of queries that run at a time for subscribers, each with a connection, and among them what is run for one
+    /// client apart.
     pub rounds_max: usize,
 }
 

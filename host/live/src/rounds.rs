@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use convoke_invoke::SharedSnapshot;
 use convoke_model::{Code, Failure, ReadSet};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -59,7 +60,10 @@ pub(crate) struct Place(Arc<Rounds>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        tokio::spawn(Arc::clone(&self.0).work());
+        // Without a runtime, nothing runs any more.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(Arc::clone(&self.0).work());
+        }
     }
 }
 
