@@ -107,10 +107,7 @@ impl FeedError {
                     .to_owned(),
             ),
             Self::Pooler { provider } => Some(provider.direct().to_owned()),
-            Self::NoPublication { name } => Some(format!(
-                "it is created when a project is deployed; by hand: `create publication {}`",
-                quoted(name)
-            )),
+            Self::NoPublication { .. } => Some("the host of its project makes it again, within a second".to_owned()),
             Self::Columns { publication, table } => {
                 Some(format!("`alter publication {} drop table {table}`", quoted(publication)))
             }

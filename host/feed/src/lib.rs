@@ -46,7 +46,7 @@ pub use feed::{Feed, Subscription};
 pub use metrics::FeedMetrics;
 pub use options::FeedOptions;
 pub use provider::Provider;
-pub use publication::{Coverage, Published, ensure_publication, publish};
+pub use publication::{Coverage, PublicationState, PublicationWatch, Published, ensure_publication, publish};
 pub use request::PositionRequest;
 pub use server::{Probe, SlotProbe, prepare, probe};
 pub use snapshot::{Snapshot, SnapshotError, widen};

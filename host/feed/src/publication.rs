@@ -50,7 +50,13 @@ pub struct Published {
     pub added: Vec<String>,
     /// All tables that the log names, by schema and name: of a partitioned one its partitions.
     pub tables: HashSet<(String, String)>,
+    pub state: PublicationState,
 }
+
+/// What a publication covers, to be compared: another table under the same name, another operation or a filter of rows is
+/// another state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicationState(String);
 
 /// Has the publication list the tables that the schema has now, as [`ensure_publication`] does for who is no superuser.
 /// One connection, and two queries where there is nothing to do.
@@ -68,9 +74,58 @@ pub async fn publish(postgres: &Config, publication: &str, schema: &str) -> Resu
     let listed = "select schemaname::text, tablename::text from pg_publication_tables where pubname = $1";
     let rows = client.query(listed, &[&publication]).await?;
     let tables = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, FeedError>>()?;
+    let state = state(&client, publication, schema).await?;
     drop(client);
     connection.abort();
-    Ok(Published { added: missing, tables })
+    Ok(Published { added: missing, tables, state })
+}
+
+/// A connection that asks from time to time what a publication covers: the log does not tell of that.
+#[derive(Debug)]
+pub struct PublicationWatch {
+    postgres: Config,
+    publication: String,
+    schema: String,
+    client: Option<Client>,
+}
+
+impl PublicationWatch {
+    pub fn new(postgres: Config, publication: String, schema: String) -> Self {
+        Self { postgres, publication, schema, client: None }
+    }
+
+    /// What the publication covers now.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached or refuses; the next question is asked by another connection.
+    pub async fn look(&mut self) -> Result<PublicationState, FeedError> {
+        let client = if let Some(client) = self.client.take() {
+            client
+        } else {
+            let (client, connection) = self.postgres.connect().await?;
+            tokio::spawn(connection);
+            client
+        };
+        let state = state(&client, &self.publication, &self.schema).await?;
+        self.client = Some(client);
+        Ok(state)
+    }
+}
+
+async fn state(client: &Client, publication: &str, schema: &str) -> Result<PublicationState, FeedError> {
+    let (publication, schema) = (quote_literal(publication), quote_literal(schema));
+    let missing = from_missing(&publication, &schema);
+    let asked = format!(
+        "select concat_ws(e'\\n', \
+         (select format('%s %s %s %s %s', p.oid, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate) \
+         from pg_publication p where p.pubname = {publication}), \
+         (select string_agg(format('%I.%I %s %s %s', t.schemaname, t.tablename, \
+         to_regclass(format('%I.%I', t.schemaname, t.tablename))::oid, t.attnames, t.rowfilter), ',' \
+         order by t.schemaname, t.tablename) from pg_publication_tables t where t.pubname = {publication}), \
+         (select string_agg(c.oid::text, ',' order by c.oid) {missing}))"
+    );
+    let row = client.query_one(&asked, &[]).await?;
+    Ok(PublicationState(row.try_get(0)?))
 }
 
 /// Whether there is such a publication, and what it lacks.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use convoke_deploy::Deployments;
 use convoke_engine::SNAPSHOT_INSTANCES_MAX;
-use convoke_feed::{Feed, FeedError, System};
+use convoke_feed::{Feed, FeedError, PublicationState, PublicationWatch, System};
 use convoke_invoke::Invoker;
 use convoke_live::{Incarnation, Incarnations, Live, LiveLimits, LiveOptions};
 use convoke_model::{Code, Failure, Outcome, chain};
@@ -39,6 +39,10 @@ pub(crate) struct Followed {
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_mins(1);
 
+/// How often the publication is looked at, which anybody with the right may change: for so long what was read of a table that
+/// was taken out of it may be shown.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Live queries, from when the database allows them.
 #[derive(Debug)]
 pub(crate) struct LiveQueries {
@@ -52,6 +56,8 @@ struct Inner {
     reason: Mutex<String>,
     /// One at a time looks which tables there are to follow, so that none is between two looks.
     following: tokio::sync::Mutex<()>,
+    /// What the publication covered when the tables were looked at last.
+    seen: Mutex<Option<PublicationState>>,
     /// Whether a look in the background has yet to begin: deploys in quick succession need one.
     look_is_due: AtomicBool,
     followed: Followed,
@@ -66,6 +72,7 @@ impl LiveQueries {
             live: OnceLock::new(),
             reason: Mutex::default(),
             following: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
             look_is_due: AtomicBool::new(false),
             followed,
             invoker,
@@ -75,6 +82,7 @@ impl LiveQueries {
             inner.tell(reason);
             tokio::spawn(keep_trying(Arc::downgrade(&inner)));
         }
+        tokio::spawn(watch_publication(Arc::downgrade(&inner)));
         Self { inner }
     }
 
@@ -151,6 +159,7 @@ impl Inner {
             limits: *limits,
             rounds_max: *rounds_max,
         };
+        self.see(published.state);
         self.live.get_or_init(|| Live::start(self.invoker.clone(), Arc::clone(&self.deployments), options));
         Ok(())
     }
@@ -165,6 +174,7 @@ impl Inner {
         match convoke_feed::publish(postgres, &publication(project), project).await {
             Ok(published) => {
                 live.published(published.tables);
+                self.see(published.state);
                 published.added.len()
             }
             Err(error) => {
@@ -174,12 +184,48 @@ impl Inner {
         }
     }
 
+    fn see(&self, state: PublicationState) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
+    /// Whether the publication covers something else than when the tables were looked at.
+    fn is_news(&self, state: &PublicationState) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref().is_some_and(|seen| seen != state)
+    }
+
     /// Keeps the reason for whoever asks, and tells the log where it is another one than before.
     fn tell(&self, reason: String) {
         let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != reason {
             tracing::warn!(reason, "there are no live queries: trying again");
             *told = reason;
+        }
+    }
+}
+
+/// Notices that somebody has changed the publication or its tables by hand, puts back what is missing, and has everything run
+/// again that may have changed unseen.
+async fn watch_publication(inner: Weak<Inner>) {
+    let mut watch = {
+        let Some(inner) = inner.upgrade() else { return };
+        let Followed { postgres, project, .. } = &inner.followed;
+        PublicationWatch::new(postgres.clone(), publication(project), project.clone())
+    };
+    loop {
+        sleep(LOOK_EVERY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        // Where Postgres does not answer, the feed says so.
+        let Ok(state) = watch.look().await else { continue };
+        // A sync that goes on is news too, and tells by itself.
+        let is_quiet = inner.following.try_lock().is_ok();
+        if let (true, Some(live)) = (is_quiet && inner.is_news(&state), inner.live.get()) {
+            tracing::warn!(
+                project = inner.followed.project,
+                "the publication of the change feed or a table of it was changed: what is missing is put back"
+            );
+            inner.follow_tables().await;
+            live.redeployed();
         }
     }
 }
