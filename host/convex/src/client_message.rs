@@ -116,6 +116,10 @@ pub enum MessageError {
 impl ClientMessage {
     /// Reads one text frame.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
+        // serde would take a list of the members too.
+        if !text.trim_start().starts_with('{') {
+            return Err(MessageError::Json("a message is an object".to_owned()));
+        }
         let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| MessageError::Json(error.to_string()))?;
         wire.into_message()
     }

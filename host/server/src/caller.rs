@@ -35,6 +35,10 @@ pub(crate) fn of(headers: &HeaderMap, kind: Kind) -> Result<Caller, Failure> {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(respond::invalid(format!("the header `{name}` is given more than once")));
+    }
     value.to_str().map(Some).map_err(|_| respond::invalid(format!("the header `{name}` is not visible ASCII text")))
 }

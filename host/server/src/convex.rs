@@ -108,6 +108,10 @@ async fn read(host: &Host, body: Body) -> Result<TextBody, BadRequest> {
 
 /// What a body says, or that it is not what it should be.
 fn parse<'a, T: Deserialize<'a>>(body: &'a TextBody, wanted: &str) -> Result<T, BadRequest> {
+    // serde would take a list of the members too.
+    if !body.text().trim_start().starts_with('{') {
+        return Err(invalid(format!("the body is not {wanted}: it is no object")));
+    }
     serde_json::from_str(body.text()).map_err(|error| invalid(format!("the body is not {wanted}: {error}")))
 }
 

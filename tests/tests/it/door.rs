@@ -108,6 +108,20 @@ fn a_failure_of_the_system_says_what_became_of_the_call() {
 }
 
 #[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let args = json!({ "channel": "x", "author": "Ada", "body": "once" }).to_string();
+        let keys = [("idempotency-key", "one"), ("idempotency-key", "another")];
+        let (status, _, body) = host.send_with(Method::POST, "/api/mutation/messages:send", &keys, &args).await;
+        assert_eq!((status, body["error"]["code"].as_str()), (400, Some("INVALID_ARGS")), "{body}");
+        let list = json!(["messages:list", { "channel": "x" }, "json"]).to_string();
+        let (status, _, body) = host.send_with(Method::POST, "/api/query", &[], &list).await;
+        assert_eq!(status, 400, "{body}");
+    });
+}
+
+#[test]
 fn a_function_is_given_what_was_checked() {
     run(async {
         let host = TestHost::start(&["friendly"]).await;
