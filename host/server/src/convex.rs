@@ -157,6 +157,9 @@ struct CallAt<'a> {
     ts: String,
 }
 
+/// How far behind the log's end a timestamp may lie that somebody has told: no more than the header of a page.
+const AHEAD_MAX: u64 = 8 << 10;
+
 /// A query in the state of a timestamp that this host has told by [`query_ts`]. For another one, it shows at least what
 /// had been committed then.
 pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, headers: HeaderMap, body: Body) -> Answered {
@@ -172,6 +175,10 @@ pub(crate) async fn query_at_ts(State(host): State<Arc<Host>>, headers: HeaderMa
         answer
     } else {
         let position = live.position_of(ts.nanos());
+        // What nobody can have told is not waited for.
+        if live.log_position().await.is_some_and(|end| position > end + AHEAD_MAX) {
+            return Err(invalid("the database has not come to `ts` yet"));
+        }
         live.catch_up(position).await?;
         let caller = Caller { at_least: position, ..caller };
         host.invoker.enter(&caller, format.call(kind, path, args)).await

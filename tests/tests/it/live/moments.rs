@@ -72,3 +72,13 @@ fn a_state_that_is_gone_is_refused() {
         assert!(answer.body["message"].as_str().is_some_and(|words| words.contains("not kept any more")), "{answer:?}");
     });
 }
+
+#[test]
+fn a_timestamp_that_nobody_can_have_told_is_not_waited_for() {
+    run(async {
+        let host = TestHost::start(&["messages"]).await;
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(5), list_at(&host, "/////////38=")).await;
+        let answer = answer.expect("an answer at once");
+        assert_eq!((answer.status, &answer.body["code"]), (400, &json!("INVALID_ARGS")), "{:?}", answer.body);
+    });
+}
