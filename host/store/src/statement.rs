@@ -147,18 +147,38 @@ enum Ran {
     },
 }
 
-/// The first word of a statement, behind white space, comments and parentheses.
+/// The first word of a statement, behind white space, comments and parentheses, as Postgres' scanner finds it: comments nest,
+/// and a carriage return ends a line too.
 fn first_word(statement: &str) -> &str {
     let mut rest = statement;
     loop {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', '(']);
         if let Some(comment) = rest.strip_prefix("--") {
-            rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            rest = comment.split_once("*/").map_or("", |(_, rest)| rest);
+            rest = comment.trim_start_matches(|c| c != '\n' && c != '\r');
+        } else if rest.starts_with("/*") {
+            rest = behind_comment(rest);
         } else {
             let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
             return &rest[..end];
+        }
+    }
+}
+
+/// What is behind the comment that a text begins with; nothing where it does not end.
+fn behind_comment(text: &str) -> &str {
+    let (mut rest, mut depth) = (text, 0_u32);
+    loop {
+        let Some(next) = rest.find(['/', '*']) else { return "" };
+        rest = &rest[next..];
+        if let Some(inner) = rest.strip_prefix("/*") {
+            (rest, depth) = (inner, depth + 1);
+        } else if let Some(behind) = rest.strip_prefix("*/") {
+            (rest, depth) = (behind, depth - 1);
+            if depth == 0 {
+                return rest;
+            }
+        } else {
+            rest = &rest[1..];
         }
     }
 }
@@ -174,6 +194,12 @@ mod tests {
             ("  -- a\n /* b */ ((SELECT 1))", "SELECT"),
             ("commit", "commit"),
             ("/* never closed", ""),
+            ("/* /* */ select */ commit", "commit"),
+            ("/* a */ /**/ /*/* **/ */ commit", "commit"),
+            ("/*/ select */ commit", "commit"),
+            ("-- select\r commit", "commit"),
+            ("-- a\n-- b", ""),
+            ("\u{a0}select 1", ""),
             ("", ""),
             ("set role x", "set"),
         ] {

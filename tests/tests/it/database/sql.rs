@@ -164,6 +164,22 @@ fn the_tables_that_it_reads_come_from_its_plan() {
 }
 
 #[test]
+fn no_comment_hides_the_end_of_a_transaction() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let things = Things::new(&host).await;
+        for hidden in ["/* /* */ select */ commit", "-- select\r commit", "/* select */ rollback", "deallocate all"] {
+            let mut call = things.call(Isolation::Serializable);
+            call.insert("things", "{}").await.expect("kept");
+            let refused = failure(call.sql(hidden, "[]").await.expect_err(hidden));
+            assert_eq!(refused.code, Code::Forbidden, "{hidden}: {refused}");
+            drop(call);
+            assert_eq!(things.query(json!({ "table": "things" })).await, json!([]), "{hidden}");
+        }
+    });
+}
+
+#[test]
 fn what_differs_from_call_to_call_is_known() {
     run(async {
         let host = TestHost::start(&[]).await;
