@@ -169,5 +169,6 @@ pub(crate) fn explain_sql(error: &tokio_postgres::Error, writes: Writes) -> Data
     } else {
         Failure::function(Code::Application("SQL_ERROR".to_owned()), server.message())
     };
-    DatabaseError::Refused(failure.with_data(json!({ "sqlstate": code.code(), "detail": server.detail() })))
+    // Postgres' detail may carry rows that the caller may not see (`Failing row contains …`): it is for the log.
+    DatabaseError::Refused(failure.with_data(json!({ "sqlstate": code.code() })).with_internal(chain(error)))
 }

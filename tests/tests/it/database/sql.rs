@@ -180,6 +180,33 @@ fn no_comment_hides_the_end_of_a_transaction() {
 }
 
 #[test]
+fn what_postgres_tells_of_rows_is_for_the_log() {
+    run(async {
+        let host = TestHost::start(&[]).await;
+        let psql = host.psql().await;
+        psql.batch_execute(
+            "create schema if not exists demo; create table demo.people (id int primary key, secret text check (secret <> 'x')); \
+             insert into demo.people values (1, 'hidden')",
+        )
+        .await
+        .expect("a table");
+        let things = Things::with(&host, json!([{ "name": "people", "unmanaged": { "key": "id" } }])).await;
+        for statement in [
+            "insert into people values (1, 'told')",
+            "update people set secret = 'x' where id = 1",
+            "insert into people select id + 1, 'x' from people",
+        ] {
+            let mut call = things.call(Isolation::Serializable);
+            let refused = failure(call.sql(statement, "[]").await.expect_err(statement));
+            assert!(refused.data.as_ref().is_some_and(|data| data["sqlstate"].is_string()), "{refused:?}");
+            let said = format!("{} {:?}", refused.message, refused.data);
+            assert!(!["hidden", "told", "(1)", "row contains"].iter().any(|row| said.contains(row)), "{said}");
+            assert!(refused.internal.is_some_and(|internal| internal.contains("constraint")), "{statement}");
+        }
+    });
+}
+
+#[test]
 fn what_differs_from_call_to_call_is_known() {
     run(async {
         let host = TestHost::start(&[]).await;
