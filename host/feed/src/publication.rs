@@ -86,12 +86,33 @@ pub struct PublicationWatch {
     postgres: Config,
     publication: String,
     schema: String,
+    turn: &'static str,
     client: Option<Client>,
 }
 
 impl PublicationWatch {
-    pub fn new(postgres: Config, publication: String, schema: String) -> Self {
-        Self { postgres, publication, schema, client: None }
+    /// `turn`: an expression for the advisory lock of those who make the schema's tables, with the schema as `$1`.
+    pub fn new(postgres: Config, publication: String, schema: String, turn: &'static str) -> Self {
+        Self { postgres, publication, schema, turn, client: None }
+    }
+
+    /// Takes the turn of those who make tables, where nobody has it: a table that is made is published by whoever makes it.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn begin_turn(&mut self) -> Result<bool, FeedError> {
+        let Some(client) = &self.client else { return Ok(false) };
+        let row = client.query_one(&format!("select pg_try_advisory_lock({})", self.turn), &[&self.schema]).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Gives the turn back, with the connection where it cannot be said.
+    pub async fn end_turn(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        let unlock = format!("select pg_advisory_unlock({})", self.turn);
+        if client.query_one(&unlock, &[&self.schema]).await.is_ok() {
+            self.client = Some(client);
+        }
     }
 
     /// What the publication covers now.
@@ -119,9 +140,11 @@ async fn state(client: &Client, publication: &str, schema: &str) -> Result<Publi
         "select concat_ws(e'\\n', \
          (select format('%s %s %s %s %s', p.oid, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate) \
          from pg_publication p where p.pubname = {publication}), \
-         (select string_agg(format('%I.%I %s %s %s', t.schemaname, t.tablename, \
-         to_regclass(format('%I.%I', t.schemaname, t.tablename))::oid, t.attnames, t.rowfilter), ',' \
-         order by t.schemaname, t.tablename) from pg_publication_tables t where t.pubname = {publication}), \
+         (select string_agg(format('%s %s %s %s', r.prrelid, r.prrelid::regclass, r.prattrs, r.prqual is not null), ',' \
+         order by r.prrelid) from pg_publication_rel r join pg_publication p on p.oid = r.prpubid \
+         where p.pubname = {publication}), \
+         (select string_agg(n.pnnspid::text, ',' order by n.pnnspid) from pg_publication_namespace n \
+         join pg_publication p on p.oid = n.pnpubid where p.pubname = {publication}), \
          (select string_agg(c.oid::text, ',' order by c.oid) {missing}))"
     );
     let row = client.query_one(&asked, &[]).await?;

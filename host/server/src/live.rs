@@ -210,23 +210,27 @@ async fn watch_publication(inner: Weak<Inner>) {
     let mut watch = {
         let Some(inner) = inner.upgrade() else { return };
         let Followed { postgres, project, .. } = &inner.followed;
-        PublicationWatch::new(postgres.clone(), publication(project), project.clone())
+        PublicationWatch::new(postgres.clone(), publication(project), project.clone(), convoke_sync::TURN)
     };
+    let mut before = None;
     loop {
         sleep(LOOK_EVERY).await;
         let Some(inner) = inner.upgrade() else { return };
         // Where Postgres does not answer, the feed says so.
         let Ok(state) = watch.look().await else { continue };
-        // A sync that goes on is news too, and tells by itself.
-        let is_quiet = inner.following.try_lock().is_ok();
-        if let (true, Some(live)) = (is_quiet && inner.is_news(&state), inner.live.get()) {
-            tracing::warn!(
-                project = inner.followed.project,
-                "the publication of the change feed or a table of it was changed: what is missing is put back"
-            );
-            inner.follow_tables().await;
-            live.redeployed();
+        // A deploy changes it too, and looks at the tables a moment later: only what stays is news.
+        let stays = before.replace(state.clone()) == Some(state.clone());
+        let Some(live) = inner.live.get().filter(|_| stays && inner.is_news(&state)) else { continue };
+        if !matches!(watch.begin_turn().await, Ok(true)) {
+            continue;
         }
+        tracing::warn!(
+            project = inner.followed.project,
+            "the publication of the change feed or a table of it was changed: what is missing is put back"
+        );
+        inner.follow_tables().await;
+        watch.end_turn().await;
+        live.redeployed();
     }
 }
 

@@ -18,6 +18,9 @@ use crate::problem::{Problem, shown};
 use crate::registry::{self, Numbers, Registry};
 use crate::{SyncError, error, hash, holders, precheck};
 
+/// The advisory lock of the syncs of a project, whose name is the first parameter.
+pub const TURN: &str = "hashtextextended('convoke sync ' || $1, 0)";
+
 /// Who runs a sync, for the log.
 #[derive(Debug, Clone, Default)]
 pub struct AppliedBy {
@@ -127,7 +130,7 @@ async fn lock(session: &Session, project: &str, watch: Watch<'_>) -> Result<bool
     let mut waited = false;
     loop {
         let row = session
-            .query_one("select pg_try_advisory_lock(hashtextextended('convoke sync ' || $1, 0))", &[&project])
+            .query_one(&format!("select pg_try_advisory_lock({TURN})"), &[&project])
             .await
             .map_err(SyncError::statement("take the project's turn"))?;
         if row.get(0) {

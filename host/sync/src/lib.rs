@@ -36,7 +36,7 @@ mod role;
 mod session;
 
 pub use advance::advance;
-pub use apply::{Applied, AppliedBy, ApplyOptions, Progress, apply};
+pub use apply::{Applied, AppliedBy, ApplyOptions, Progress, TURN, apply};
 pub use bootstrap::{Keys, Provisioned, Warning, bootstrap};
 pub use drift::{Change, Drift, drift};
 pub use error::{ReadOnly, SyncError};

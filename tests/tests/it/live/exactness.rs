@@ -125,16 +125,17 @@ async fn follow(host: &TestHost, mut end: watch::Receiver<Option<u64>>) -> JoinH
 
 impl Scene {
     async fn set() -> Self {
-        let first = TestHost::start(&["plans"]).await;
-        let second = TestHost::beside(&first, &["plans"]).await;
+        let first = TestHost::start(&[]).await;
         let psql = first.psql().await;
-        // A table made by hand is followed from the next deploy on, or at once by a word.
+        // A table made by hand is followed from the next deploy on. Made later, it would have everything run again.
         psql.batch_execute(
-            "create table demo.plain (id int primary key, v int); grant select on demo.plain to public; \
-             alter publication convoke_demo add table demo.plain",
+            "create schema if not exists demo; create table demo.plain (id int primary key, v int); \
+             grant select on demo.plain to public",
         )
         .await
         .expect("a table");
+        first.deploy(&["plans"]).await.expect("a deployment");
+        let second = TestHost::beside(&first, &["plans"]).await;
         let rows = psql.query("select name, number from convoke.tables where project = 'demo'", &[]).await;
         let rows = rows.expect("numbers");
         let numbers: BTreeMap<String, u32> =
