@@ -228,6 +228,8 @@ async fn watch_publication(inner: Weak<Inner>) {
             project = inner.followed.project,
             "the publication of the change feed or a table of it was changed: what is missing is put back"
         );
+        // Told once, also where nothing can be put back.
+        inner.see(state);
         inner.follow_tables().await;
         watch.end_turn().await;
         live.redeployed();
