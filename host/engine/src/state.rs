@@ -175,32 +175,35 @@ impl Stop {
     }
 }
 
+/// Counts the growth of a memory or a table among all that the instance holds, and tells whether it happens: what goes beyond
+/// the guest's own `maximum` does not. None where it would hold more than it may.
+fn grow(held: &mut usize, held_max: usize, current: usize, desired: usize, maximum: Option<usize>) -> Option<bool> {
+    let grown = held.saturating_add(desired.saturating_sub(current));
+    if grown > held_max {
+        return None;
+    }
+    let is_within = maximum.is_none_or(|maximum| desired <= maximum);
+    if is_within {
+        *held = grown;
+    }
+    Some(is_within)
+}
+
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let grown = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if grown > self.limits.memory_bytes_max {
-            let words = format!("the function needs more than {} bytes of memory", self.limits.memory_bytes_max);
-            return Err(Stop::failure(Failure::function(Code::MemoryLimit, words)).into());
-        }
-        // What goes beyond the guest's own bound does not happen.
-        let is_within = maximum.is_none_or(|maximum| desired <= maximum);
-        if is_within {
-            self.memory_bytes = grown;
-        }
-        Ok(is_within)
+        let held_max = self.limits.memory_bytes_max;
+        grow(&mut self.memory_bytes, held_max, current, desired, maximum).ok_or_else(|| {
+            let words = format!("the function needs more than {held_max} bytes of memory");
+            Stop::failure(Failure::function(Code::MemoryLimit, words)).into()
+        })
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let grown = self.table_elements.saturating_add(desired.saturating_sub(current));
-        if grown > self.limits.table_elements_max {
-            let words = format!("the function needs tables of more than {} elements", self.limits.table_elements_max);
-            return Err(Stop::failure(Failure::function(Code::TableLimit, words)).into());
-        }
-        let is_within = maximum.is_none_or(|maximum| desired <= maximum);
-        if is_within {
-            self.table_elements = grown;
-        }
-        Ok(is_within)
+        let held_max = self.limits.table_elements_max;
+        grow(&mut self.table_elements, held_max, current, desired, maximum).ok_or_else(|| {
+            let words = format!("the function needs tables of more than {held_max} elements");
+            Stop::failure(Failure::function(Code::TableLimit, words)).into()
+        })
     }
 
     fn instances(&self) -> usize {

@@ -3,7 +3,7 @@
 use convoke_model::{DocumentId, Failure, Table, Upcast};
 use convoke_sql::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{IsolationLevel, Row, Transaction};
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use crate::parameters::{Bound, optional_json_column};
@@ -63,16 +63,8 @@ impl Backfill {
         let failed =
             |source| StoreError::Statement { statement: "bring documents to the newest form".to_owned(), source };
         let mut client = store.connection().await?;
-        let is_read_only = client.is_read_only();
-        let transaction = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::ReadCommitted)
-            .read_only(is_read_only)
-            .start()
-            .await;
-        let transaction = transaction.map_err(failed)?;
         // To find no row is to look at all of them.
-        transaction.batch_execute("set local statement_timeout = 0").await.map_err(failed)?;
+        let transaction = client.begin_work().await.map_err(failed)?;
         let project = &store.inner.project.name;
         let select = convoke_sql::outdated(project, &self.table, self.after, rows_max);
         let rows = run(&transaction, &select).await.map_err(failed)?;

@@ -1,7 +1,6 @@
 //! Deleting what mutations returned to clients that will not ask any more.
 
 use convoke_sql::Statement;
-use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
 use crate::parameters::Bound;
@@ -45,16 +44,8 @@ impl Store {
     async fn one_number(&self, statement: &Statement) -> Result<Option<i64>, StoreError> {
         let failed = |source| StoreError::Statement { statement: statement.text.clone(), source };
         let mut client = self.connection().await?;
-        let is_read_only = client.is_read_only();
-        let transaction = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::ReadCommitted)
-            .read_only(is_read_only)
-            .start()
-            .await;
-        let transaction = transaction.map_err(failed)?;
         // To look at all receipts may take longer than a call.
-        transaction.batch_execute("set local statement_timeout = 0").await.map_err(failed)?;
+        let transaction = client.begin_work().await.map_err(failed)?;
         let bound: Vec<Bound<'_>> = statement.parameters.iter().map(Bound).collect();
         let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
         let row = transaction.query_one(&statement.text, &bound).await.map_err(failed)?;

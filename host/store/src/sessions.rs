@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use deadpool_postgres::ClientWrapper;
-use tokio_postgres::{Error, Statement};
+use deadpool_postgres::{ClientWrapper, Transaction};
+use tokio_postgres::{Error, IsolationLevel, Statement};
 
 pub(crate) type Pool = managed::Pool<Sessions>;
 pub(crate) type Object = managed::Object<Sessions>;
@@ -79,6 +79,15 @@ impl Session {
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.is_read_only
+    }
+
+    /// Begins a transaction of the host's own work, which may take longer than a call.
+    pub(crate) async fn begin_work(&mut self) -> Result<Transaction<'_>, Error> {
+        let is_read_only = self.is_read_only;
+        let begun = self.client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = begun.read_only(is_read_only).start().await?;
+        transaction.batch_execute("set local statement_timeout = 0").await?;
+        Ok(transaction)
     }
 
     pub(crate) fn set_read_only(&mut self, is_read_only: bool) {

@@ -150,6 +150,11 @@ fn a_stall_with_a_key() {
     }));
 }
 
+/// How many lists there are.
+async fn lists(host: &TestHost) -> i64 {
+    host.psql().await.query_one("select count(*) from demo.lists", &[]).await.expect("a count").get(0)
+}
+
 #[test]
 fn a_key_is_for_one_call() {
     run(async {
@@ -183,8 +188,7 @@ fn a_result_that_is_too_large_is_not_kept() {
         client.disconnect();
         let Told::Error(words) = client.again("histories:mark_largely", &args).await else { panic!("it is not kept") };
         assert!(words.contains("was done when it was sent before"), "{words}");
-        let count = "select count(*) from demo.lists";
-        assert_eq!(host.psql().await.query_one(count, &[]).await.expect("a count").get::<_, i64>(0), 1);
+        assert_eq!(lists(&host).await, 1);
     });
 }
 
@@ -220,8 +224,7 @@ fn a_client_that_counts_its_connections_wrongly_is_answered() {
         client.disconnect();
         client.count_anew();
         assert_eq!(client.again("histories:mark", &args).await, Told::Value(Value::Null));
-        let count = "select count(*) from demo.lists";
-        assert_eq!(host.psql().await.query_one(count, &[]).await.expect("a count").get::<_, i64>(0), 1);
+        assert_eq!(lists(&host).await, 1);
     });
 }
 

@@ -8,6 +8,7 @@ use convoke_local_postgres::{Durability, LocalPostgres, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -99,13 +100,19 @@ fn a_slot_that_is_dropped_by_hand_is_a_gap() {
     });
 }
 
+/// How a server of the test's own is started, in a folder that goes with the test.
+fn server_of_its_own() -> (TempDir, Options) {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Open to pass, for an unprivileged server.
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("permissions");
+    let options = Options { durability: Durability::Fast, ..Options::new(directory.path().join("postgres")) };
+    (directory, options)
+}
+
 #[test]
 fn a_server_that_crashes_and_comes_back_is_a_gap() {
     run(async {
-        let directory = tempfile::tempdir().expect("a directory");
-        // Open to pass, for an unprivileged server.
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("permissions");
-        let options = Options { durability: Durability::Fast, ..Options::new(directory.path().join("postgres")) };
+        let (_directory, options) = server_of_its_own();
         let server = LocalPostgres::start(&options).await.expect("a server");
         let host = TestHost::on_server(server.config(), &["messages"]).await;
         let (mut subscribers, before) = subscribed(&host).await;
@@ -183,9 +190,7 @@ fn a_transaction_that_stays_open_delays_nobody() {
 #[test]
 fn another_timeline_is_another_count() {
     run(async {
-        let directory = tempfile::tempdir().expect("a directory");
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("permissions");
-        let options = Options { durability: Durability::Fast, ..Options::new(directory.path().join("postgres")) };
+        let (_directory, options) = server_of_its_own();
         let server = LocalPostgres::start(&options).await.expect("a server");
         let host = TestHost::on_server(server.config(), &["messages"]).await;
         send(&host, "c", "before").await;
